@@ -1,0 +1,6 @@
+//! stratalog.
+pub mod storage;
+mod error;
+mod format;
+mod record;
+mod units;
