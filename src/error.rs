@@ -196,6 +196,23 @@ impl StdError for Error {
     }
 }
 
+/// How a change of the files failed: what the writer may do next depends on it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing has changed; the same may be tried again.
+    Refused(Error),
+    /// Nobody knows what the disk holds now; only opening the log anew finds out.
+    Broken(Error),
+}
+
+impl Failure {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Refused(error) | Self::Broken(error) => error,
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Inner {
     kind: ErrorKind,

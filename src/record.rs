@@ -126,7 +126,7 @@ impl<'a> IntoBytes<'a> for Vec<u8> {
 
 impl<'a> IntoBytes<'a> for String {
     fn into_bytes(self) -> Cow<'a, [u8]> {
-        Cow::Owned(String::into_bytes(self))
+        Cow::Owned(Self::into_bytes(self))
     }
 }
 

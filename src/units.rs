@@ -110,7 +110,8 @@ impl Sub<u64> for Offset {
 
     #[track_caller]
     fn sub(self, count: u64) -> Self {
-        self.checked_sub(count).expect("an offset below Offset::ZERO")
+        self.checked_sub(count)
+            .expect("an offset below Offset::ZERO")
     }
 }
 
@@ -124,7 +125,9 @@ impl Sub for Offset {
 
     #[track_caller]
     fn sub(self, earlier: Self) -> u64 {
-        self.0.checked_sub(earlier.0).expect("the offset to subtract is the later one")
+        self.0
+            .checked_sub(earlier.0)
+            .expect("the offset to subtract is the later one")
     }
 }
 

@@ -17,12 +17,16 @@
 //! - A failed sync says nothing about the bytes: they may be lost although a later sync succeeds.
 
 mod clock;
+mod dir;
 mod fs;
 mod map;
 mod memory;
 
 pub use clock::Clock;
 pub use clock::SystemClock;
+pub(crate) use dir::Dir;
+pub(crate) use dir::Handle;
+pub(crate) use dir::PartialWrite;
 pub use fs::FsStorage;
 pub use map::Map;
 pub use memory::MemoryStorage;
@@ -40,7 +44,7 @@ use std::sync::Arc;
 /// working directory, as the caller of `open` gave them.
 pub trait Storage: Debug + Send + Sync {
     /// Makes the directory `path` and its missing parents, durably: when this returns, a power cut
-    /// does not take them back. Does nothing if it is there.
+    /// does not take them back. If it is there already, it makes its name durable.
     ///
     /// # Errors
     ///
@@ -197,3 +201,6 @@ pub enum EntryKind {
 
 /// Holds a lock until it is dropped.
 pub trait LockGuard: Debug + Send + Sync {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What the front lock guards: the tail, those who wait, and whether the log still takes records.
+
+use crate::commit::bell::Rung;
+use crate::commit::tail::Tail;
+use crate::commit::tail::TailSettings;
+use crate::commit::waiters::Mark;
+use crate::commit::waiters::Reached;
+use crate::commit::waiters::Waiters;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::units::Offset;
+use std::mem;
+
+/// What was set about the write side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) tail: TailSettings,
+    pub(crate) max_batch_bytes: u64,
+    pub(crate) max_unsynced_bytes: u64,
+}
+
+impl Settings {
+    /// With so much unsynced the background thread does not wait for its interval.
+    pub(crate) fn sync_early_bytes(&self) -> u64 {
+        self.max_unsynced_bytes / 4
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) tail: Tail,
+    pub(crate) waiters: Waiters,
+    pub(crate) life: Life,
+    /// Somebody leads a sync, or has been told to.
+    pub(crate) leading: bool,
+    /// How many commits the next leader can expect to come together.
+    pub(crate) company: usize,
+    /// Bytes of records: appended, written, durable.
+    pub(crate) appended_bytes: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) durable_bytes: u64,
+    /// How the background thread has been called since it last looked.
+    pub(crate) rung: Rung,
+}
+
+impl Front {
+    pub(crate) fn new(tail: Tail) -> Self {
+        Self {
+            tail,
+            waiters: Waiters::default(),
+            life: Life::Open,
+            leading: false,
+            company: 0,
+            appended_bytes: 0,
+            written_bytes: 0,
+            durable_bytes: 0,
+            rung: Rung::Not,
+        }
+    }
+
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.appended_bytes.saturating_sub(self.durable_bytes)
+    }
+
+    /// Those who wait to see records below `visible`, if there are any.
+    pub(crate) fn take_seen(&mut self, visible: Offset) -> Option<Reached> {
+        let none = self.waiters.is_empty(Mark::Visible);
+        (!none).then(|| self.waiters.take_reached(Mark::Visible, visible))
+    }
+
+    /// How to call the background thread for what is unsynced, if it has not been called so.
+    pub(crate) fn ring(&mut self, early_bytes: u64) -> Option<Rung> {
+        let due = if self.unsynced_bytes() >= early_bytes { Rung::Now } else { Rung::Soon };
+        (due > self.rung).then(|| {
+            self.rung = due;
+            due
+        })
+    }
+}
+
+/// Whether the log takes records.
+#[derive(Debug)]
+pub(crate) enum Life {
+    Open,
+    /// Takes no more, but writes and syncs what it has.
+    Closing,
+    Closed,
+    /// The error that every caller gets.
+    Poisoned(Error),
+}
+
+impl Life {
+    /// Whether records may be appended.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Closing | Self::Closed => Err(closed()),
+            Self::Poisoned(error) => Err(error.clone()),
+        }
+    }
+
+    /// Whether files may be written and synced.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self {
+            Self::Open | Self::Closing => Ok(()),
+            Self::Closed => Err(closed()),
+            Self::Poisoned(error) => Err(error.clone()),
+        }
+    }
+
+    /// The first failure stays; gives the error that everybody gets.
+    pub(crate) fn poison(&mut self, first: Error) -> Error {
+        match self {
+            Self::Poisoned(error) => error.clone(),
+            Self::Open | Self::Closing | Self::Closed => {
+                let error = Error::poisoned(first);
+                *self = Self::Poisoned(error.clone());
+                error
+            }
+        }
+    }
+
+    pub(crate) fn begin_close(&mut self) -> Result<()> {
+        self.check()?;
+        *self = Self::Closing;
+        Ok(())
+    }
+
+    pub(crate) fn end_close(&mut self) {
+        let life = mem::replace(self, Self::Closed);
+        if let Self::Poisoned(_) = life {
+            *self = life;
+        }
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the log is closed")
+}

@@ -1,0 +1,233 @@
+//! Group commit: of all who wait for durability one, the leader, syncs for everybody.
+//!
+//! The first to wait leads. It may wait a moment for company, writes what there is, syncs, wakes
+//! exactly those who are covered, and hands the lead to one who is not. While it syncs, others
+//! append, and their records are the next group.
+//!
+//! # Invariants
+//!
+//! - At most one thread leads, so at most one sync runs; `leading` says whether.
+//! - Every committer that waits has a leader, or was told to be one.
+
+use crate::commit::Commit;
+use crate::commit::bell::Rung;
+use crate::commit::front::Front;
+use crate::commit::waiters::Mark;
+use crate::commit::waiters::Role;
+use crate::commit::waiters::Told;
+use crate::commit::waiters::Waiter;
+use crate::commit::writer::Purpose;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::options::Durability;
+use crate::units::Offset;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a leader waits for company at most. Groups that arrive while a sync runs tend to split
+/// in two that take turns; waiting this long joins them again.
+const GATHER: Duration = Duration::from_micros(25);
+
+impl Commit {
+    /// Blocks until the mark is at or beyond `target`.
+    pub(crate) fn wait_for(&self, target: Offset, mark: Mark) -> Result<()> {
+        let mut front = self.front.lock();
+        if self.reached(mark) >= target {
+            return Ok(());
+        }
+        front.life.check_writable()?;
+        let waiter = Waiter::new(target, Role::Committer);
+        let leads = self.enlist(&mut front, mark, &waiter);
+        drop(front);
+        self.see_through(&waiter, mark, leads)
+    }
+
+    /// Blocks until the record at `offset` has reached `level`.
+    pub(crate) fn wait_for_record(&self, offset: Offset, level: Durability) -> Result<()> {
+        let (target, mark) = self.target(offset, level)?;
+        self.wait_for(target, mark)
+    }
+
+    /// A waiter for the record at `offset` that does no work itself; `None` if it is there.
+    pub(crate) fn watch_record(
+        &self,
+        offset: Offset,
+        level: Durability,
+    ) -> Result<Option<Arc<Waiter>>> {
+        let (target, mark) = self.target(offset, level)?;
+        self.watch(target, mark)
+    }
+
+    /// A waiter for `mark` to be at or beyond `target` that does no work itself; `None` if it is.
+    pub(crate) fn watch(&self, target: Offset, mark: Mark) -> Result<Option<Arc<Waiter>>> {
+        let mut front = self.front.lock();
+        if self.reached(mark) >= target {
+            return Ok(None);
+        }
+        front.life.check_writable()?;
+        let waiter = Waiter::new(target, Role::Observer);
+        front.waiters.add(mark, Arc::clone(&waiter));
+        let rings = mark != Mark::Visible && target <= self.marks.end();
+        drop(front);
+        if rings {
+            self.bell.ring(Rung::Now);
+        }
+        Ok(Some(waiter))
+    }
+
+    /// Blocks until a waiter that does no work is told its outcome, or until `timeout` has passed.
+    pub(crate) fn wait_at_most(&self, waiter: &Waiter, timeout: Duration) -> Option<Told> {
+        waiter.wait_for(timeout, || self.clock.monotonic())
+    }
+
+    /// Forgets a waiter that gave up.
+    pub(crate) fn unwatch(&self, waiter: &Arc<Waiter>, mark: Mark) {
+        self.front.lock().waiters.remove(mark, waiter);
+    }
+
+    /// Syncs once for everything appended, unless somebody is at it; for the background thread.
+    /// Tells whether there is more to sync by now.
+    pub(crate) fn sync_in_background(&self) -> bool {
+        let mut front = self.front.lock();
+        front.rung = Rung::Not;
+        let idle = !front.leading && front.life.check_writable().is_ok();
+        if idle && self.marks.durable() < self.marks.end() {
+            front.leading = true;
+            drop(front);
+            self.lead();
+        } else {
+            drop(front);
+        }
+        let mut front = self.front.lock();
+        let more = self.marks.durable() < self.marks.end() && front.life.check().is_ok();
+        if more {
+            front.rung = front.rung.max(Rung::Soon);
+        }
+        more
+    }
+
+    /// Queues a waiter; tells whether it is to lead.
+    pub(super) fn enlist(&self, front: &mut Front, mark: Mark, waiter: &Arc<Waiter>) -> bool {
+        front.waiters.add(mark, Arc::clone(waiter));
+        if mark != Mark::Durable {
+            return false;
+        }
+        self.count_committing(front);
+        let leads = !front.leading;
+        front.leading = true;
+        leads
+    }
+
+    pub(super) fn count_committing(&self, front: &Front) {
+        self.committing.store(front.waiters.durable_count(), Ordering::Relaxed);
+    }
+
+    /// Does what it takes until a waiter is told its outcome.
+    pub(super) fn see_through(&self, waiter: &Waiter, mark: Mark, mut leads: bool) -> Result<()> {
+        if mark == Mark::Written
+            && let Err(error) = self.write_out(waiter.target(), Purpose::Write)
+        {
+            // Whoever failed has told everybody, this waiter too, with its own circumstances.
+            return match waiter.told() {
+                Some(Told::Failed(error)) => Err(error),
+                _ => Err(error),
+            };
+        }
+        loop {
+            if leads {
+                self.lead();
+            }
+            match waiter.wait() {
+                Told::Reached => return Ok(()),
+                Told::Failed(error) => return Err(error),
+                Told::Lead => leads = true,
+            }
+        }
+    }
+
+    /// Syncs once for all and hands the lead on.
+    fn lead(&self) {
+        self.gather();
+        // An error has been told to everybody who waits, this thread too.
+        drop(self.sync_once());
+        let mut front = self.front.lock();
+        let successor = front.waiters.next_leader();
+        front.leading = successor.is_some();
+        let watched = successor.is_none() && !front.waiters.is_empty(Mark::Durable);
+        let rings = watched && self.marks.durable() < self.marks.end();
+        drop(front);
+        if let Some(successor) = successor {
+            successor.tell(Told::Lead);
+        } else if rings {
+            self.bell.ring(Rung::Now);
+        }
+    }
+
+    /// Waits until as many have come as there were last time, but not for long.
+    fn gather(&self) {
+        let company = self.front.lock().company;
+        if company < 2 {
+            return;
+        }
+        let start = self.clock.monotonic();
+        while self.committing.load(Ordering::Relaxed) < company {
+            if self.clock.monotonic().saturating_sub(start) >= GATHER {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Writes and syncs what there is, and tells those it covers.
+    fn sync_once(&self) -> Result<()> {
+        let target = match self.write_out(self.marks.end(), Purpose::Sync) {
+            Ok(target) => target,
+            // A full disk does not keep from syncing what was written before.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                self.writer.lock().sync_target(self.marks.durable())
+            }
+            Err(error) => return Err(error),
+        };
+        let written_bytes = self.front.lock().written_bytes;
+        for file in &target.files {
+            file.sync().map_err(|error| self.poison(error))?;
+        }
+        let mut front = self.front.lock();
+        front.life.check_writable()?;
+        front.durable_bytes = front.durable_bytes.max(written_bytes);
+        let durable = self.marks.durable().max(target.end);
+        self.marks.set_durable(durable);
+        let reached = front.waiters.take_reached(Mark::Durable, durable);
+        front.company = reached.len() + front.waiters.durable_count();
+        self.count_committing(&front);
+        drop(front);
+        reached.tell();
+        Ok(())
+    }
+
+    fn reached(&self, mark: Mark) -> Offset {
+        match mark {
+            Mark::Visible => self.marks.visible(),
+            Mark::Written => self.marks.written(),
+            Mark::Durable => self.marks.durable(),
+        }
+    }
+
+    /// The mark and target of a level for a record that was appended.
+    fn target(&self, offset: Offset, level: Durability) -> Result<(Offset, Mark)> {
+        let end = self.marks.end();
+        let target = offset.checked_add(1).filter(|target| *target <= end);
+        let Some(target) = target else {
+            let what = format!("no record has offset {offset}, the log ends at {end}");
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(end));
+        };
+        Ok(match level {
+            // Appended is all that is asked for.
+            Durability::Buffered => (Offset::ZERO, Mark::Visible),
+            Durability::Written => (target, Mark::Written),
+            Durability::Synced => (target, Mark::Durable),
+        })
+    }
+}

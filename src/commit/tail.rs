@@ -1,0 +1,472 @@
+//! The tail of the log in memory: the frame being filled, and what waits to be written.
+//!
+//! Pure: it decides where each record goes (frame, chunk, segment) and does no I/O. A segment is
+//! begun here by choosing its id and seed; its file follows when the writer meets its first chunk.
+//!
+//! ```text
+//!  written      pending (sealed chunks)          chunk                    end
+//!     |----------|------------------|------------|[frame][frame][open fr..|
+//! ```
+//!
+//! # Invariants
+//!
+//! - Frames are closed in the order of their offsets, and each lies in one chunk, each chunk in one
+//!   segment.
+//! - A frame's records were all accepted as buffered, or all have callers that still wait.
+//! - Append times never go back.
+
+use crate::commit::chunk::Chunk;
+use crate::commit::chunk::ChunkFrame;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::format::bytes;
+use crate::format::frame::FRAME_HEADER_LEN;
+use crate::format::frame::FrameHeader;
+use crate::format::record;
+use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::segment::FrameNote;
+use crate::segment;
+use crate::segment::NewSegment;
+use crate::storage::Storage;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A frame is closed when its body reaches this: large enough to make the header cheap, small
+/// enough that a point read, which verifies one whole frame, stays cheap too.
+const FRAME_BYTES: usize = 8 << 10;
+
+/// A chunk is handed to the writer when it reaches this.
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
+
+/// How many chunks may wait for the writer before appends wait too.
+const PENDING_MAX: usize = 2;
+
+/// What decides where records go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TailSettings {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_age: Option<Duration>,
+}
+
+/// Where the log ends when it is opened.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) end: Offset,
+    /// No append time is lower.
+    pub(crate) last_at: Timestamp,
+    pub(crate) next_segment_id: u64,
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+/// Where the next frame goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) segment: NewSegment,
+    pub(crate) position: u64,
+    /// Append time of the segment's first record.
+    pub(crate) first_at: Option<Timestamp>,
+}
+
+/// Records that are about to be added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// No less than their encoded length.
+    pub(crate) len: usize,
+    pub(crate) count: u32,
+    pub(crate) at: Timestamp,
+    /// They are accepted as buffered; their caller waits for nothing more.
+    pub(crate) accepted: bool,
+    /// They were encoded without time deltas, so the frame must have their time.
+    pub(crate) encoded: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tail {
+    settings: TailSettings,
+    end: Offset,
+    last_at: Timestamp,
+    next_segment_id: u64,
+    /// For the seeds of segments.
+    storage: Arc<dyn Storage>,
+    /// `None`: the next frame begins a segment.
+    place: Option<Place>,
+    chunk: Option<Chunk>,
+    open: Option<OpenFrame>,
+    pending: VecDeque<Arc<Chunk>>,
+    /// Buffers of chunks that were written, to be filled again.
+    spare: Vec<Vec<u8>>,
+}
+
+/// A frame that takes records.
+#[derive(Clone, Copy, Debug)]
+struct OpenFrame {
+    /// Where its header begins in the chunk's bytes.
+    start: usize,
+    base: Offset,
+    at: Timestamp,
+    /// Append time of the last record.
+    last_at: Timestamp,
+    accepted: bool,
+}
+
+/// A copy of records that are not written yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TailSpan {
+    pub(crate) base_offset: Offset,
+    pub(crate) end_offset: Offset,
+    pub(crate) appended_at: Timestamp,
+}
+
+impl Tail {
+    pub(crate) fn new(
+        settings: TailSettings,
+        start: Start,
+        place: Option<Place>,
+    ) -> Self {
+        let Start { end, last_at, next_segment_id, storage } = start;
+        Self {
+            settings,
+            end,
+            last_at,
+            next_segment_id,
+            storage,
+            place,
+            chunk: None,
+            open: None,
+            pending: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    pub(crate) fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// The append time for a record that arrives at `now` by a clock that may go back.
+    pub(crate) fn stamp(&mut self, now: Timestamp) -> Timestamp {
+        self.last_at = self.last_at.max(now);
+        self.last_at
+    }
+
+    /// The end of what the writer has to write before there is room again; `None` if there is room.
+    pub(crate) fn full_until(&self) -> Option<Offset> {
+        if self.pending.len() < PENDING_MAX { None } else { self.pending.back()?.end_offset() }
+    }
+
+    /// Opens a frame that takes the records and gives its buffer and time. To be followed by
+    /// [`finish`](Tail::finish).
+    pub(crate) fn begin(
+        &mut self,
+        arrival: Arrival,
+        durable: Offset,
+    ) -> Result<(&mut Vec<u8>, Timestamp)> {
+        let end = self.end.checked_add(u64::from(arrival.count)).ok_or_else(|| {
+            Error::new(ErrorKind::OutOfRange, "the log has used up its offsets")
+                .with_offset(self.end)
+        })?;
+        if self.open.is_some_and(|open| !self.takes(open, &arrival, end)) {
+            self.close_frame(durable, None);
+        }
+        let at = match self.open {
+            Some(open) => open.at,
+            None => self.open_frame(&arrival, end),
+        };
+        let chunk = self.chunk.as_mut().expect("an open frame lies in a chunk");
+        Ok((&mut chunk.bytes, at))
+    }
+
+    /// Counts records that were put into the buffer; `body_crc` if they make up a body alone.
+    pub(crate) fn finish(&mut self, arrival: Arrival, durable: Offset, body_crc: Option<u32>) {
+        let alone = self.open.is_some_and(|open| open.base == self.end);
+        if let Some(open) = self.open.as_mut() {
+            open.last_at = arrival.at;
+        }
+        self.end = self.end + u64::from(arrival.count);
+        if self.open_len() >= FRAME_BYTES {
+            self.close_frame(durable, body_crc.filter(|_| alone));
+        }
+        if self.chunk.as_ref().is_some_and(|chunk| chunk.bytes.len() >= CHUNK_BYTES) {
+            self.close_frame(durable, None);
+            self.seal_chunk();
+        }
+    }
+
+    /// Takes a body with room for its header in front as a chunk of its own, without a copy.
+    pub(crate) fn add_chunk(
+        &mut self,
+        arrival: Arrival,
+        mut bytes: Vec<u8>,
+        durable: Offset,
+        body_crc: u32,
+    ) -> Result<()> {
+        self.close_frame(durable, None);
+        self.begin(arrival, durable)?;
+        // The frame just opened is empty: it makes place for the one that brings its own bytes.
+        if let (Some(mut open), Some(mut chunk)) = (self.open.take(), self.chunk.take()) {
+            chunk.bytes.truncate(open.start);
+            let (segment, position) = (chunk.segment, chunk.end_position());
+            if !chunk.frames.is_empty() {
+                self.pending.push_back(Arc::new(chunk));
+            }
+            bytes.reserve(8);
+            open.start = 0;
+            self.open = Some(open);
+            self.chunk = Some(Chunk::new(segment, position, bytes));
+        }
+        self.finish(arrival, durable, Some(body_crc));
+        self.close_frame(durable, Some(body_crc));
+        self.seal_chunk();
+        Ok(())
+    }
+
+    /// The next chunk for the writer, which stays here until it is written.
+    pub(crate) fn next_chunk(&mut self, durable: Offset) -> Option<Arc<Chunk>> {
+        if self.pending.is_empty() {
+            self.close_frame(durable, None);
+            self.seal_chunk();
+        }
+        self.pending.front().cloned()
+    }
+
+    /// Lets go of the chunk that was written.
+    pub(crate) fn written(&mut self, chunk: Arc<Chunk>) {
+        self.pending.pop_front();
+        if let Ok(mut chunk) = Arc::try_unwrap(chunk)
+            && self.spare.len() < PENDING_MAX + 1
+            && chunk.bytes.capacity() <= 2 * CHUNK_BYTES
+        {
+            chunk.bytes.clear();
+            self.spare.push(chunk.bytes);
+        }
+    }
+
+    /// Makes the next frame begin a segment.
+    pub(crate) fn end_segment(&mut self, durable: Offset) {
+        self.close_frame(durable, None);
+        self.seal_chunk();
+        self.place = None;
+    }
+
+    /// Takes back what no caller was told is in the log: every frame behind the last accepted one.
+    /// What is left goes on behind it, or at `written` and `place` if nothing is. Tells whether
+    /// anything of the first pending chunk went.
+    pub(crate) fn take_back(
+        &mut self,
+        written: Offset,
+        durable: Offset,
+        place: Option<Place>,
+    ) -> bool {
+        let before = self.pending.front().map_or(0, |chunk| chunk.bytes.len());
+        if self.open.is_some_and(|open| open.accepted) {
+            return false;
+        }
+        self.close_frame(durable, None);
+        self.seal_chunk();
+        while let Some(last) = self.pending.pop_back() {
+            let mut last = Arc::try_unwrap(last).expect("only the writer holds chunks, and it is here");
+            last.keep_accepted();
+            if let Some(end) = last.end_offset() {
+                self.end = end;
+                let position = last.end_position();
+                let first_at = self.place.and_then(|place| place.first_at);
+                self.place = Some(Place { segment: last.segment, position, first_at });
+                self.pending.push_back(Arc::new(last));
+                break;
+            }
+        }
+        if self.pending.is_empty() {
+            self.end = written;
+            self.place = place;
+        }
+        self.pending.front().map_or(0, |chunk| chunk.bytes.len()) < before
+    }
+
+    /// Bytes of records that are not written yet.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let pending: u64 = self.pending.iter().map(|chunk| chunk.record_bytes()).sum();
+        pending + self.chunk.as_ref().map_or(0, Chunk::record_bytes) + self.open_len() as u64
+    }
+
+    /// Copies the records from `offset` to the end of its frame; `None` if it is not here.
+    ///
+    /// `hint` is a place in the body where the record of that offset begins, given the frame's
+    /// base: where an earlier copy of the same frame ended.
+    pub(crate) fn copy(
+        &self,
+        offset: Offset,
+        hint: Option<(Offset, usize)>,
+        out: &mut Vec<u8>,
+    ) -> Option<(TailSpan, usize)> {
+        let (body, base, end, at) = self.frame_for(offset)?;
+        let skip = match hint {
+            Some((frame, place)) if frame == base => place,
+            _ => skip_records(body, offset - base)?,
+        };
+        out.clear();
+        out.extend_from_slice(body.get(skip..)?);
+        Some((TailSpan { base_offset: offset, end_offset: end, appended_at: at }, skip))
+    }
+
+    /// The base offset of the frame that covers `offset`.
+    pub(crate) fn frame_base(&self, offset: Offset) -> Option<Offset> {
+        self.frame_for(offset).map(|(_, base, _, _)| base)
+    }
+
+    /// The first record here that was appended at or after `time`.
+    pub(crate) fn since(&self, time: Timestamp) -> Option<Offset> {
+        let mut offset = self.chunks().find_map(|chunk| chunk.frames.first())?.note.base_offset;
+        while offset < self.end {
+            let (body, base, end, at) = self.frame_for(offset)?;
+            let header = FrameHeader {
+                body_len: 0,
+                base_offset: base,
+                appended_at: at,
+                count: 1,
+                durable_gap: 0,
+                body_crc: 0,
+            };
+            if let Ok(Some(found)) = segment::first_since(body, &header, time) {
+                return Some(found);
+            }
+            offset = end;
+        }
+        None
+    }
+
+    /// Body, base offset, end offset and time of the frame that covers `offset`.
+    fn frame_for(&self, offset: Offset) -> Option<(&[u8], Offset, Offset, Timestamp)> {
+        if let (Some(open), Some(chunk)) = (self.open, self.chunk.as_ref())
+            && (open.base..self.end).contains(&offset)
+        {
+            let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..)?;
+            return Some((body, open.base, self.end, open.at));
+        }
+        self.chunks().find_map(|chunk| {
+            let frame = chunk.frame_for(offset)?;
+            let FrameNote { base_offset, end_offset, appended_at, .. } = frame.note;
+            Some((chunk.body(frame), base_offset, end_offset, appended_at))
+        })
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.pending.iter().map(|chunk| &**chunk).chain(self.chunk.as_ref())
+    }
+
+    /// Whether the open frame takes the records.
+    fn takes(&self, open: OpenFrame, arrival: &Arrival, end: Offset) -> bool {
+        let len = self.open_len() + arrival.len;
+        let fits = self.chunk.as_ref().is_some_and(|chunk| {
+            let frame_end = chunk.position + (open.start + FRAME_HEADER_LEN + len) as u64;
+            frame_end <= self.settings.segment_bytes
+                && end.saturating_since(chunk.segment.base_offset) <= u64::from(u32::MAX)
+        });
+        fits && open.accepted == arrival.accepted
+            && len <= 2 * FRAME_BYTES
+            && (!arrival.encoded || open.at == arrival.at)
+    }
+
+    fn open_frame(&mut self, arrival: &Arrival, end: Offset) -> Timestamp {
+        let place = match self.place.filter(|place| !self.is_full(place, arrival, end)) {
+            Some(place) => place,
+            None => self.begin_segment(),
+        };
+        self.place = Some(Place { first_at: place.first_at.or(Some(arrival.at)), ..place });
+        let spare = &mut self.spare;
+        let chunk = self.chunk.get_or_insert_with(|| {
+            Chunk::new(place.segment, place.position, spare.pop().unwrap_or_default())
+        });
+        let start = chunk.bytes.len();
+        chunk.bytes.resize(start + FRAME_HEADER_LEN, 0);
+        let (base, at) = (self.end, arrival.at);
+        self.open = Some(OpenFrame { start, base, at, last_at: at, accepted: arrival.accepted });
+        at
+    }
+
+    /// Whether the records belong into a segment after the one of `place`. One without records
+    /// takes whatever comes.
+    fn is_full(&self, place: &Place, arrival: &Arrival, end: Offset) -> bool {
+        if place.position <= SEGMENT_HEADER_LEN as u64 {
+            return false;
+        }
+        let frame_end = place.position + (FRAME_HEADER_LEN + arrival.len) as u64;
+        let aged = self.settings.segment_age.is_some_and(|limit| {
+            let age = place.first_at.and_then(|first| arrival.at.since(first));
+            age.is_some_and(|age| age >= limit)
+        });
+        aged || frame_end > self.settings.segment_bytes
+            || end.saturating_since(place.segment.base_offset) > u64::from(u32::MAX)
+    }
+
+    fn begin_segment(&mut self) -> Place {
+        self.seal_chunk();
+        let random = u32::try_from(self.storage.random() >> 32).unwrap_or_default();
+        let segment = NewSegment {
+            segment_id: self.next_segment_id,
+            // 0 is the seed of frames that are not in a segment.
+            seed: random.max(1),
+            base_offset: self.end,
+        };
+        self.next_segment_id += 1;
+        Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
+    }
+
+    fn open_len(&self) -> usize {
+        match (self.open, self.chunk.as_ref()) {
+            (Some(open), Some(chunk)) => {
+                chunk.bytes.len().saturating_sub(open.start + FRAME_HEADER_LEN)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Closes the open frame. Its durable gap tells recovery what was durable before it.
+    fn close_frame(&mut self, durable: Offset, body_crc: Option<u32>) {
+        let body_len = self.open_len();
+        let (Some(open), Some(chunk)) = (self.open.take(), self.chunk.as_mut()) else { return };
+        let position = chunk.position + open.start as u64;
+        let note = FrameNote {
+            base_offset: open.base,
+            end_offset: self.end,
+            position,
+            appended_at: open.at,
+            last_at: open.last_at,
+        };
+        let frame = ChunkFrame { note, start: open.start, body_len, accepted: open.accepted };
+        let body_crc = body_crc.unwrap_or_else(|| {
+            let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..).unwrap_or_default();
+            bytes::crc(0, body)
+        });
+        let gap = open.base.saturating_since(durable);
+        let header = FrameHeader {
+            body_len: u32::try_from(body_len).expect("a batch is limited to 1 GiB"),
+            base_offset: open.base,
+            appended_at: open.at,
+            count: u32::try_from(self.end - open.base).expect("a record takes two bytes"),
+            durable_gap: u32::try_from(gap).unwrap_or(u32::MAX),
+            body_crc,
+        };
+        chunk.close(frame, &header);
+        if let Some(place) = self.place.as_mut() {
+            place.position = chunk.end_position();
+        }
+    }
+
+    fn seal_chunk(&mut self) {
+        if let Some(chunk) = self.chunk.take().filter(|chunk| !chunk.frames.is_empty()) {
+            self.pending.push_back(Arc::new(chunk));
+        }
+    }
+}
+
+/// The place in a body of dense records behind the first `count` of them.
+fn skip_records(body: &[u8], count: u64) -> Option<usize> {
+    let mut reader = bytes::Reader::new(body);
+    for _ in 0..count {
+        record::decode(&mut reader).ok()?;
+    }
+    Some(body.len() - reader.remaining())
+}

@@ -1,0 +1,253 @@
+//! Who waits for which watermark, and how each is woken: by itself, thread or future alike.
+//!
+//! # Invariants
+//!
+//! - A waiter is told its outcome once, and nobody is left untold: reaching the mark, failing, and
+//!   closing each empty the queues they concern.
+//! - The queues are ordered by target, so that reaching a mark takes from the front.
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::units::Offset;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// The mark a waiter waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Visible,
+    Written,
+    Durable,
+}
+
+/// What a waiter is to the group: only a thread that waits for its own commit can lead a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A thread inside `append`, `wait` or `sync`.
+    Committer,
+    /// A future, or a cursor: it looks on.
+    Observer,
+}
+
+/// One who waits until a mark is at or beyond a target.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    /// An exclusive end offset.
+    target: Offset,
+    role: Role,
+    place: Mutex<Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Waiting(Option<Wake>),
+    Told(Told),
+}
+
+/// What a waiter is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// The mark is there.
+    Reached,
+    /// It never will be.
+    Failed(Error),
+    /// Not yet; lead the next sync.
+    Lead,
+}
+
+#[derive(Debug)]
+enum Wake {
+    Thread(Thread),
+    Task(Waker),
+}
+
+impl Waiter {
+    pub(crate) fn new(target: Offset, role: Role) -> Arc<Self> {
+        Arc::new(Self { target, role, place: Mutex::new(Place::Waiting(None)) })
+    }
+
+    pub(crate) fn target(&self) -> Offset {
+        self.target
+    }
+
+    /// What it has been told, if it has.
+    pub(crate) fn told(&self) -> Option<Told> {
+        match &*self.place.lock() {
+            Place::Told(told) => Some(told.clone()),
+            Place::Waiting(_) => None,
+        }
+    }
+
+    /// Blocks until told. After [`Told::Lead`] it waits again.
+    pub(crate) fn wait(&self) -> Told {
+        loop {
+            if let Some(told) = self.told_or(|| Wake::Thread(std::thread::current())) {
+                return told;
+            }
+            std::thread::park();
+        }
+    }
+
+    /// As [`wait`](Waiter::wait), but gives up after `timeout`; `now` is a monotonic clock.
+    pub(crate) fn wait_for(
+        &self,
+        timeout: Duration,
+        now: impl Fn() -> Duration,
+    ) -> Option<Told> {
+        let deadline = now().checked_add(timeout);
+        loop {
+            if let Some(told) = self.told_or(|| Wake::Thread(std::thread::current())) {
+                return Some(told);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_sub(now()));
+            match left {
+                Some(Duration::ZERO) => return None,
+                Some(left) => std::thread::park_timeout(left),
+                None => std::thread::park(),
+            }
+        }
+    }
+
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<()>> {
+        match self.told_or(|| Wake::Task(waker.clone())) {
+            Some(Told::Failed(error)) => Poll::Ready(Err(error)),
+            Some(_) => Poll::Ready(Ok(())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// What it has been told, or nothing, and then `wake` is how to tell it.
+    fn told_or(&self, wake: impl FnOnce() -> Wake) -> Option<Told> {
+        let mut place = self.place.lock();
+        match &*place {
+            Place::Told(Told::Lead) => {
+                *place = Place::Waiting(None);
+                Some(Told::Lead)
+            }
+            Place::Told(told) => Some(told.clone()),
+            Place::Waiting(_) => {
+                *place = Place::Waiting(Some(wake()));
+                None
+            }
+        }
+    }
+
+    /// Tells and wakes it. Not while the tail is locked: waking takes time.
+    pub(crate) fn tell(&self, told: Told) {
+        let before = mem::replace(&mut *self.place.lock(), Place::Told(told));
+        match before {
+            Place::Waiting(Some(Wake::Thread(thread))) => thread.unpark(),
+            Place::Waiting(Some(Wake::Task(waker))) => waker.wake(),
+            Place::Waiting(None) | Place::Told(_) => {}
+        }
+    }
+}
+
+/// The waiters of a log, a queue for each mark.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    visible: VecDeque<Arc<Waiter>>,
+    written: VecDeque<Arc<Waiter>>,
+    durable: VecDeque<Arc<Waiter>>,
+}
+
+impl Waiters {
+    /// Queues a waiter: nearly always at the back, since offsets grow.
+    pub(crate) fn add(&mut self, mark: Mark, waiter: Arc<Waiter>) {
+        let queue = self.queue(mark);
+        let mut place = queue.len();
+        while place > 0 && queue.get(place - 1).is_some_and(|other| other.target > waiter.target) {
+            place -= 1;
+        }
+        queue.insert(place, waiter);
+    }
+
+    /// Takes out those whose target `reached` covers.
+    pub(crate) fn take_reached(&mut self, mark: Mark, reached: Offset) -> Reached {
+        let queue = self.queue(mark);
+        let count = queue.partition_point(|waiter| waiter.target <= reached);
+        Reached(queue.drain(..count).collect())
+    }
+
+    /// Whether anybody waits for the mark.
+    pub(crate) fn is_empty(&self, mark: Mark) -> bool {
+        match mark {
+            Mark::Visible => self.visible.is_empty(),
+            Mark::Written => self.written.is_empty(),
+            Mark::Durable => self.durable.is_empty(),
+        }
+    }
+
+    /// How many wait for durability.
+    pub(crate) fn durable_count(&self) -> usize {
+        self.durable.len()
+    }
+
+    /// The first waiter that can lead the next sync.
+    pub(crate) fn next_leader(&self) -> Option<Arc<Waiter>> {
+        self.durable.iter().find(|waiter| waiter.role == Role::Committer).cloned()
+    }
+
+    /// Takes out the threads that wait for more than `written`; those who look on stay.
+    pub(crate) fn take_committers(&mut self, written: Offset) -> Vec<Arc<Waiter>> {
+        let mut taken = Vec::new();
+        for queue in [&mut self.written, &mut self.durable] {
+            queue.retain(|waiter| {
+                let stays = waiter.role == Role::Observer || waiter.target <= written;
+                if !stays {
+                    taken.push(Arc::clone(waiter));
+                }
+                stays
+            });
+        }
+        taken
+    }
+
+    /// Takes out all who wait for more than can be had any more.
+    pub(crate) fn take_all(&mut self) -> Vec<Arc<Waiter>> {
+        let queues = [&mut self.visible, &mut self.written, &mut self.durable];
+        queues.into_iter().flat_map(mem::take).collect()
+    }
+
+    /// Forgets a waiter that gave up.
+    pub(crate) fn remove(&mut self, mark: Mark, waiter: &Arc<Waiter>) {
+        self.queue(mark).retain(|other| !Arc::ptr_eq(other, waiter));
+    }
+
+    fn queue(&mut self, mark: Mark) -> &mut VecDeque<Arc<Waiter>> {
+        match mark {
+            Mark::Visible => &mut self.visible,
+            Mark::Written => &mut self.written,
+            Mark::Durable => &mut self.durable,
+        }
+    }
+}
+
+/// Waiters that have got what they wait for, to be told once the tail is unlocked.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Reached(Vec<Arc<Waiter>>);
+
+impl Reached {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn tell(self) {
+        for waiter in self.0 {
+            waiter.tell(Told::Reached);
+        }
+    }
+}
+
+/// Tells all of them that it failed.
+pub(crate) fn fail(waiters: Vec<Arc<Waiter>>, error: &Error) {
+    for waiter in waiters {
+        waiter.tell(Told::Failed(error.clone()));
+    }
+}

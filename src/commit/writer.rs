@@ -1,0 +1,229 @@
+//! The writer: takes chunks to their segment files, and begins the next segment where one is full.
+//!
+//! The crash argument of a roll. In this order: the new file gets its header and is synced; the
+//! directory is synced; the manifest that names it, and states the end of the old segment, is
+//! replaced durably; only then frames go into it. So a crash finds the old manifest, and an
+//! unnamed file without frames, which is garbage; or the new one, and a file with a sound header.
+//! The old segment need not be durable by then: the manifest calls it "written", and recovery looks
+//! at it again.
+//!
+//! # Invariants
+//!
+//! - One thread at a time is here, and no other writes to segment files.
+//! - A failed write leaves nothing behind the end that could be taken for frames, or nobody ever
+//!   writes again.
+
+use crate::commit::chunk::Chunk;
+use crate::commit::tail::Place;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Failure;
+use crate::error::Result;
+use crate::format::manifest::Manifest;
+use crate::format::manifest::Row;
+use crate::format::manifest::RowState;
+use crate::format::names;
+use crate::segment::Active;
+use crate::segment::NewSegment;
+use crate::segment::Reading;
+use crate::state::Segments;
+use crate::storage::Handle;
+use crate::units::Offset;
+use std::sync::Arc;
+
+/// Writes of fewer bytes than this, on behalf of a sync, are small: the file is zeroed ahead.
+const SMALL_WRITE_BYTES: usize = 64 << 10;
+
+/// Why a chunk is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To make room in memory, or to hand it to the operating system.
+    Write,
+    /// To be synced at once.
+    Sync,
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    segments: Arc<Segments>,
+    reading: Reading,
+    segment_bytes: u64,
+    active: Option<Active>,
+    /// Segments that ended and are not known to be durable, oldest first, with their ends.
+    unsynced: Vec<(Handle, Offset)>,
+    /// Bytes that the write that failed last may have left behind the end.
+    residue: usize,
+}
+
+/// What a sync has to cover so that everything below `end` is durable.
+#[derive(Debug)]
+pub(crate) struct SyncTarget {
+    pub(crate) files: Vec<Handle>,
+    pub(crate) end: Offset,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        segments: Arc<Segments>,
+        reading: Reading,
+        segment_bytes: u64,
+        active: Option<Active>,
+    ) -> Self {
+        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0 }
+    }
+
+    /// Where the next frame goes if nothing is pending.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.active.as_ref().map(|active| Place {
+            segment: NewSegment {
+                segment_id: active.segment().id(),
+                seed: active.segment().seed(),
+                base_offset: active.segment().base_offset(),
+            },
+            position: active.position(),
+            first_at: active.first_at(),
+        })
+    }
+
+    /// Writes a chunk to its segment, which is begun if the chunk is its first.
+    pub(crate) fn write(
+        &mut self,
+        chunk: &Chunk,
+        purpose: Purpose,
+        durable: Offset,
+    ) -> Result<(), Failure> {
+        let begins = self.active.as_ref().is_none_or(|active| {
+            active.segment().id() != chunk.segment.segment_id
+        });
+        if begins {
+            self.roll(chunk.segment, durable)?;
+        }
+        let Some(active) = self.active.as_mut() else {
+            return Err(Failure::Broken(Error::new(ErrorKind::Io, "no segment to write to")));
+        };
+        if purpose == Purpose::Sync && chunk.bytes.len() < SMALL_WRITE_BYTES {
+            active.zero_ahead(chunk.bytes.len() as u64, self.segment_bytes);
+        }
+        match active.write(&chunk.bytes, chunk.notes()) {
+            Ok(()) => Ok(()),
+            Err(partial) if partial.error.kind() == ErrorKind::StorageFull => {
+                self.residue = partial.written;
+                Err(Failure::Refused(partial.error))
+            }
+            Err(partial) => Err(Failure::Broken(partial.error)),
+        }
+    }
+
+    /// Removes what the write that failed last may have left in the file.
+    pub(crate) fn erase_residue(&mut self) -> Result<()> {
+        let residue = std::mem::take(&mut self.residue);
+        match &self.active {
+            Some(active) if residue > 0 => active.erase(residue),
+            _ => Ok(()),
+        }
+    }
+
+    /// What to sync for everything that is written to be durable.
+    pub(crate) fn sync_target(&mut self, durable: Offset) -> SyncTarget {
+        self.unsynced.retain(|(_, end)| *end > durable);
+        let mut files: Vec<_> = self.unsynced.iter().map(|(file, _)| file.clone()).collect();
+        let mut end = self.unsynced.last().map_or(durable, |(_, end)| *end);
+        if let Some(active) = self.active.as_ref().filter(|active| active.end_offset() > durable) {
+            files.push(active.segment().handle().clone());
+            end = active.end_offset();
+        }
+        SyncTarget { files, end }
+    }
+
+    /// Ends the active segment, if it has records; the next chunk begins one.
+    pub(crate) fn seal(&mut self, durable: Offset) -> Result<(), Failure> {
+        let Some(active) = self.active.as_ref().filter(|active| active.first_at().is_some()) else {
+            return Ok(());
+        };
+        active.seal().map_err(Failure::Refused)?;
+        let ended = ended_row(active, durable);
+        self.segments.change(None, |manifest| end_active(manifest, Some(ended), durable))?;
+        self.end();
+        Ok(())
+    }
+
+    /// Marks the log as closed: all is durable, and nothing needs to be scanned next time.
+    pub(crate) fn close(&mut self, durable: Offset) -> Result<(), Failure> {
+        let state = self.segments.state();
+        let row = self.active.as_ref().map(|active| active.row(RowState::Active));
+        let unchanged = row.is_none_or(|row| state.manifest.rows.last() == Some(&row));
+        if state.manifest.closed && unchanged {
+            return Ok(());
+        }
+        if let Some(active) = &self.active {
+            active.seal().map_err(Failure::Refused)?;
+        }
+        let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
+        self.segments.change(segment, |manifest| {
+            end_active(manifest, row, durable);
+            manifest.closed = true;
+        })
+    }
+
+    fn roll(&mut self, new: NewSegment, durable: Offset) -> Result<(), Failure> {
+        let ended = match self.active.as_ref().filter(|active| active.first_at().is_some()) {
+            Some(active) => {
+                active.seal().map_err(Failure::Refused)?;
+                Some(ended_row(active, durable))
+            }
+            None => None,
+        };
+        let state = self.segments.state();
+        let previous = ended.as_ref().or(state.manifest.rows.last());
+        let dir = self.segments.dir();
+        let log_id = state.manifest.log_id;
+        let next = Active::create(dir, new, previous, log_id, self.reading)
+            .map_err(Failure::Refused)?;
+        let segment = Arc::clone(next.segment());
+        let changed = self.segments.change(Some(segment), |manifest| {
+            end_active(manifest, ended, durable);
+            manifest.rows.push(next.row(RowState::Active));
+            manifest.next_segment_id = manifest.next_segment_id.max(new.segment_id + 1);
+        });
+        if let Err(Failure::Refused(error)) = changed {
+            let name = names::segment(new.base_offset, new.segment_id);
+            // If it cannot be removed it is garbage that the next open removes.
+            drop(dir.remove(&name));
+            return Err(Failure::Refused(error));
+        }
+        changed?;
+        self.end();
+        self.active = Some(next);
+        Ok(())
+    }
+
+    /// Lets go of the active segment, whose bytes may not be durable yet.
+    fn end(&mut self) {
+        if let Some(active) = self.active.take() {
+            self.unsynced.push((active.segment().handle().clone(), active.end_offset()));
+        }
+    }
+}
+
+fn ended_row(active: &Active, durable: Offset) -> Row {
+    let durable = active.end_offset() <= durable;
+    active.row(if durable { RowState::Sealed } else { RowState::Written })
+}
+
+/// Puts `ended` in the place of the active row (without one an active row had no records and goes),
+/// and calls sealed what has become durable.
+fn end_active(manifest: &mut Manifest, ended: Option<Row>, durable: Offset) {
+    manifest.closed = false;
+    if let Some(row) = &ended {
+        manifest.last_append_time = manifest.last_append_time.max(row.last_appended_at);
+    }
+    if manifest.rows.last().is_some_and(|row| row.state == RowState::Active) {
+        manifest.rows.pop();
+        manifest.rows.extend(ended);
+    }
+    for row in &mut manifest.rows {
+        if row.state == RowState::Written && row.end_offset <= durable {
+            row.state = RowState::Sealed;
+        }
+    }
+}

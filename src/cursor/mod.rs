@@ -1,0 +1,273 @@
+//! Cursors: reading the log forwards and backwards from any place, at a pace of their own.
+//!
+//! # Invariants
+//!
+//! - A cursor stands between two records: `next` then `prev` gives the same record twice.
+//! - It never shows a record at or above the high watermark, and never skips one in silence: what
+//!   it cannot read is an error, at which it stays.
+
+mod entry;
+mod seek;
+mod source;
+mod view;
+mod wait;
+
+pub use entry::Entry;
+pub use entry::EntryBuf;
+pub use entry::Headers;
+pub use seek::Seek;
+pub(crate) use view::View;
+pub use wait::Wait;
+
+use crate::cursor::source::Source;
+use crate::cursor::source::Span;
+use crate::error::Result;
+use crate::format::bytes::Reader;
+use crate::format::record;
+use crate::state::out_of_range;
+use crate::units::Offset;
+use std::time::Duration;
+
+/// A place in the log, from which records are read in either direction.
+///
+/// Independent of all other cursors and of appends; keeps what it reads alive. It stays valid when
+/// the log is closed and reads on up to what was there.
+///
+/// # Examples
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use stratalog::{storage::MemoryStorage, Options, Seek};
+/// # let log = Options::new().storage(Arc::new(MemoryStorage::new())).open("orders")?;
+/// log.append_batch(["a", "b", "c"])?;
+/// let mut cursor = log.cursor(Seek::Start)?;
+/// while let Some(entry) = cursor.next()? {
+///     println!("{}: {}", entry.offset(), entry.value().escape_ascii());
+/// }
+/// assert_eq!(cursor.prev()?.unwrap().value(), b"c");
+/// # Ok::<(), stratalog::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Cursor {
+    view: View,
+    source: Source,
+    span: Option<Span>,
+    stand: Stand,
+    /// The records of the span, for going back; filled when that is first asked for.
+    marks: Vec<Stand>,
+}
+
+/// A place in front of a record.
+#[derive(Clone, Copy, Debug)]
+struct Stand {
+    /// The cursor's offset: the record in front of it has this or a higher one.
+    offset: Offset,
+    /// The offset that record has without its offset step.
+    floor: Offset,
+    /// Where it begins in the span's body.
+    at: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(view: View, offset: Offset) -> Self {
+        let stand = Stand { offset, floor: offset, at: 0 };
+        Self { view, source: Source::default(), span: None, stand, marks: Vec::new() }
+    }
+
+    /// The next record, or `None` at the high watermark; later calls find what was appended since.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for damage, at every call until the cursor is moved;
+    /// [`Error::readable_from`](crate::Error::readable_from) says where to seek to go on.
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been deleted or truncated.
+    /// [`Io`](crate::ErrorKind::Io) if a file cannot be read. No error moves the cursor.
+    #[expect(clippy::should_implement_trait, reason = "the entry borrows from the cursor")]
+    pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        if !self.is_before_record()? {
+            return Ok(None);
+        }
+        let Some(span) = self.span else { return Ok(None) };
+        let (entry, behind) = decode(&self.source, &span, self.stand)?;
+        self.stand = behind;
+        Ok(Some(entry))
+    }
+
+    /// The record before, or `None` at the start of the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Cursor::next).
+    pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
+        let start = self.view.start();
+        let stand = loop {
+            let stand = self.stand.offset;
+            if stand < start {
+                return Err(out_of_range(stand, start, (start, self.view.end())));
+            }
+            let before = match self.span {
+                Some(span) if span.base < stand => self.mark_before(&span, stand)?,
+                _ => None,
+            };
+            match before {
+                Some(before) if before.offset >= start => break before,
+                Some(_) => return Ok(None),
+                None => {}
+            }
+            // Nothing before it in this span: on to the span in front.
+            let limit = self.span.map_or(stand, |span| span.base.min(stand));
+            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
+                return Ok(None);
+            };
+            let Some(span) = self.source.load_whole(&self.view, last)? else { return Ok(None) };
+            self.enter(span);
+        };
+        self.stand = stand;
+        let Some(span) = self.span else { return Ok(None) };
+        decode(&self.source, &span, stand).map(|(entry, _)| Some(entry))
+    }
+
+    /// The offset of the place: the next record has this offset, or the first higher one there is.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.stand.offset
+    }
+
+    /// Moves to another place.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for an offset outside the log; for
+    /// [`Seek::Time`] as [`next`](Cursor::next). Then the cursor has not moved.
+    pub fn seek(&mut self, seek: Seek) -> Result<()> {
+        let offset = seek::resolve(&self.view, seek)?;
+        self.source.jump();
+        self.span = None;
+        self.marks.clear();
+        self.stand = Stand { offset, floor: offset, at: 0 };
+        Ok(())
+    }
+
+    /// Blocks until there is a record to read, or until `timeout` has passed; tells whether there
+    /// is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::ErrorKind::Closed) when the log is closed, and
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        wait::wait(&self.view, self.stand.offset, timeout)
+    }
+
+    /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows nothing
+    /// from the cursor.
+    pub fn wait_async(&mut self) -> Wait {
+        Wait::for_offset(&self.view, self.stand.offset)
+    }
+
+    /// Loads what is in front of the cursor; tells whether there is a record.
+    fn is_before_record(&mut self) -> Result<bool> {
+        loop {
+            if let Some(span) = self.span {
+                if self.stand.at < self.source.body(&span).len() {
+                    return Ok(true);
+                }
+                // Compaction may have removed the last records of the frame.
+                let offset = self.stand.offset.max(span.end);
+                self.stand = Stand { offset, floor: offset, at: 0 };
+                self.span = None;
+            }
+            let offset = self.stand.offset;
+            let (start, end) = (self.view.start(), self.view.end());
+            if offset < start || offset > end {
+                return Err(out_of_range(offset, offset.clamp(start, end), (start, end)));
+            }
+            if offset >= self.view.high_watermark() {
+                return Ok(false);
+            }
+            let Some(span) = self.source.load(&self.view, offset)? else { return Ok(false) };
+            self.enter(span);
+            self.skip_to(&span, offset)?;
+        }
+    }
+
+    fn enter(&mut self, span: Span) {
+        self.span = Some(span);
+        self.marks.clear();
+    }
+
+    /// Stands in front of the first record of the span at or above `offset`.
+    fn skip_to(&mut self, span: &Span, offset: Offset) -> Result<()> {
+        let mut stand = Stand { offset, floor: span.base, at: 0 };
+        let len = self.source.body(span).len();
+        while stand.floor < offset && stand.at < len {
+            let (entry, behind) = decode(&self.source, span, stand)?;
+            if entry.offset() >= offset {
+                break;
+            }
+            stand = behind;
+        }
+        self.stand = Stand { offset, ..stand };
+        Ok(())
+    }
+
+    /// The place in front of the last record of the span below `offset`.
+    fn mark_before(&mut self, span: &Span, offset: Offset) -> Result<Option<Stand>> {
+        if self.marks.is_empty() {
+            let mut stand = Stand { offset: span.base, floor: span.base, at: 0 };
+            while stand.at < self.source.body(span).len() {
+                let (entry, behind) = decode(&self.source, span, stand)?;
+                self.marks.push(Stand { offset: entry.offset(), ..stand });
+                stand = behind;
+            }
+        }
+        let after = self.marks.partition_point(|mark| mark.offset < offset);
+        Ok(after.checked_sub(1).and_then(|last| self.marks.get(last)).copied())
+    }
+}
+
+/// The record at a place in a span, and the place behind it.
+#[inline]
+fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a>, Stand)> {
+    let body = source.body(span);
+    let mut reader = Reader::new(body.get(stand.at..).unwrap_or_default());
+    let record = match record::decode(&mut reader) {
+        Ok(record) => record,
+        Err(why) => return Err(source.malformed(span, stand.floor, &why.to_string())),
+    };
+    let offset = stand.floor.checked_add(record.offset_step).filter(|offset| *offset < span.end);
+    let Some(offset) = offset else {
+        return Err(source.malformed(span, stand.floor, "more records than the frame covers"));
+    };
+    let at = body.len() - reader.remaining();
+    let behind = Stand { offset: offset + 1, floor: offset + 1, at };
+    Ok((Entry::new(offset, span.appended_at, record), behind))
+}
+
+/// All records from a place to the high watermark, each with bytes of its own.
+///
+/// Ends at the high watermark, and after an error.
+#[derive(Debug)]
+pub struct Iter {
+    cursor: Cursor,
+    failed: bool,
+}
+
+impl Iter {
+    pub(crate) fn new(cursor: Cursor) -> Self {
+        Self { cursor, failed: false }
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<EntryBuf>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.cursor.next().map(|entry| entry.map(|entry| entry.to_buf())).transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}

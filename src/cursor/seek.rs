@@ -1,0 +1,61 @@
+//! Where a cursor may be put, and which offset that is.
+
+use crate::cursor::view::View;
+use crate::error::Result;
+use crate::segment::Window;
+use crate::state::out_of_range;
+use crate::units::Offset;
+use crate::units::Timestamp;
+
+/// A place to put a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Seek {
+    /// In front of the first record there is.
+    Start,
+    /// Behind the last record that may be read now.
+    End,
+    /// In front of the record with this offset or, if compaction removed it, the next there is. May
+    /// be anything from the start offset to the end offset.
+    Offset(Offset),
+    /// In front of the first record appended at or after this time; else as
+    /// [`End`](Seek::End).
+    Time(Timestamp),
+}
+
+/// The offset of a place.
+pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
+    let (start, end) = (view.start(), view.end());
+    match seek {
+        Seek::Start => Ok(start),
+        Seek::End => Ok(view.high_watermark().max(start)),
+        Seek::Offset(offset) if (start..=end).contains(&offset) => Ok(offset),
+        Seek::Offset(offset) => {
+            Err(out_of_range(offset, offset.clamp(start, end), (start, end)))
+        }
+        Seek::Time(time) => {
+            let high_watermark = view.high_watermark();
+            let found = first_since(view, time)?.unwrap_or(high_watermark);
+            Ok(found.min(high_watermark).max(start))
+        }
+    }
+}
+
+/// The first record appended at or after `time`, in the files or in the tail.
+fn first_since(view: &View, time: Timestamp) -> Result<Option<Offset>> {
+    let state = view.segments.state();
+    for row in state.rows_since(time) {
+        let mut window = Window::new(view.segments.open(&state, row)?)?;
+        if let Some(offset) = window.locate_time(time)? {
+            return Ok(Some(offset));
+        }
+    }
+    if let Some(offset) = view.commit.tail_since(time) {
+        return Ok(Some(offset));
+    }
+    // Records may have gone from the tail into a file between the two looks.
+    match &state.active {
+        Some(active) => Window::new(active.clone())?.locate_time(time),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,136 @@
+//! Where a cursor's records come from: frames of a segment, or copies of the unwritten tail.
+
+use crate::cursor::view::View;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::segment::Frame;
+use crate::segment::Window;
+use crate::units::Offset;
+use crate::units::Timestamp;
+
+/// How often a reader looks for a record that moves from memory to a file before it concludes that
+/// it is in neither.
+const LOOKS_MAX: usize = 16;
+
+/// Bytes of records, and where more of them are.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    window: Option<Window>,
+    /// Where the frame behind the current one begins in the window's segment.
+    next_frame: Option<u64>,
+    tail: Vec<u8>,
+    /// Base of the tail's frame, and where in its body the copy ended.
+    tail_hint: Option<(Offset, usize)>,
+}
+
+/// A run of records that are read from one body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// The offset the first record would have without an offset step.
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) appended_at: Timestamp,
+    /// The frame it is, or `None` for a copy of the tail.
+    frame: Option<Frame>,
+}
+
+impl Source {
+    /// The records of a span that came from here last.
+    pub(crate) fn body(&self, span: &Span) -> &[u8] {
+        match (span.frame, &self.window) {
+            (Some(frame), Some(window)) => window.body(&frame),
+            _ => &self.tail,
+        }
+    }
+
+    /// Forgets where it is, before a jump.
+    pub(crate) fn jump(&mut self) {
+        self.next_frame = None;
+        self.tail_hint = None;
+    }
+
+    /// The span that holds `offset`, which is below the high watermark, or goes on there.
+    pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
+        for _ in 0..LOOKS_MAX {
+            if offset < view.commit.marks().written()
+                && let Some(frame) = self.load_frame(view, offset)?
+            {
+                self.next_frame = Some(frame.end());
+                return Ok(Some(Span {
+                    base: frame.header.base_offset,
+                    end: frame.header.end_offset(),
+                    appended_at: frame.header.appended_at,
+                    frame: Some(frame),
+                }));
+            }
+            if let Some(span) = self.load_tail(view, offset) {
+                return Ok(Some(span).filter(|span| span.end <= view.high_watermark()));
+            }
+        }
+        Err(self.missing(offset))
+    }
+
+    /// The span whose frame holds `offset`, from the frame's first record on.
+    pub(crate) fn load_whole(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
+        self.jump();
+        match view.commit.tail_frame(offset) {
+            Some(base) => self.load(view, base),
+            None => self.load(view, offset),
+        }
+    }
+
+    fn load_frame(&mut self, view: &View, offset: Offset) -> Result<Option<Frame>> {
+        if let (Some(window), Some(position)) = (self.window.as_mut(), self.next_frame)
+            && let Some(frame) = window.frame_at(position, offset)?
+        {
+            return Ok(Some(frame));
+        }
+        let Some(segment) = view.segments.find(offset)? else { return Ok(None) };
+        let window = match self.window.take() {
+            Some(window) if window.segment().id() == segment.id() => window,
+            _ => Window::new(segment)?,
+        };
+        self.window.insert(window).locate(offset)
+    }
+
+    fn load_tail(&mut self, view: &View, offset: Offset) -> Option<Span> {
+        let (span, skipped) = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
+        let base = view.commit.tail_frame(offset).unwrap_or(offset);
+        self.tail_hint = Some((base, skipped + self.tail.len()));
+        self.next_frame = None;
+        Some(Span {
+            base: span.base_offset,
+            end: span.end_offset,
+            appended_at: span.appended_at,
+            frame: None,
+        })
+    }
+
+    /// The error for a body that does not decode.
+    pub(crate) fn malformed(&self, span: &Span, offset: Offset, why: &str) -> Error {
+        let what = format!("the log is damaged ({why})");
+        let error = Error::new(ErrorKind::Corrupt, what)
+            .with_offset(offset)
+            .with_readable_from(span.end);
+        match (span.frame, &self.window) {
+            (Some(frame), Some(window)) => {
+                error.with_path(window.segment().path()).with_position(frame.position)
+            }
+            _ => error,
+        }
+    }
+
+    fn missing(&self, offset: Offset) -> Error {
+        let what = "the log is damaged (a segment ends before its records do)";
+        let error = Error::new(ErrorKind::Corrupt, what).with_offset(offset);
+        match &self.window {
+            Some(window) => {
+                let segment = window.segment();
+                let error = error.with_path(segment.path()).with_position(segment.end());
+                error.with_readable_from(segment.end_offset().max(offset + 1))
+            }
+            None => error,
+        }
+    }
+}

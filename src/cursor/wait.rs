@@ -1,0 +1,82 @@
+//! Waiting for a watermark, as a thread or as a future.
+
+use crate::commit::Told;
+use crate::commit::Waiter;
+use crate::cursor::view::View;
+use crate::error::Result;
+use crate::options::Durability;
+use crate::units::Offset;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A future that is ready when a watermark has got far enough; see
+/// [`Log::wait_async`](crate::Log::wait_async) and
+/// [`Cursor::wait_async`](crate::Cursor::wait_async).
+///
+/// Needs no particular executor. Dropping it is free.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Wait(State);
+
+#[derive(Debug)]
+enum State {
+    Ready(Option<Result<()>>),
+    Waiting(Arc<Waiter>),
+}
+
+impl Wait {
+    /// Until the record at `offset` has reached `level`.
+    pub(crate) fn for_level(view: &View, offset: Offset, level: Durability) -> Self {
+        Self::from(view.commit.watch_record(offset, level))
+    }
+
+    /// Until the record at `offset` may be read.
+    pub(super) fn for_offset(view: &View, offset: Offset) -> Self {
+        match offset.checked_add(1) {
+            Some(target) => Self::from(view.commit.watch(target, view.mark())),
+            None => Self(State::Ready(Some(Ok(())))),
+        }
+    }
+
+    fn from(waiter: Result<Option<Arc<Waiter>>>) -> Self {
+        Self(match waiter {
+            Ok(Some(waiter)) => State::Waiting(waiter),
+            Ok(None) => State::Ready(Some(Ok(()))),
+            Err(error) => State::Ready(Some(Err(error))),
+        })
+    }
+}
+
+impl Future for Wait {
+    type Output = Result<()>;
+
+    /// # Panics
+    ///
+    /// If it is polled after it was ready.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Ready(result) => {
+                Poll::Ready(result.take().expect("a future is not polled after it was ready"))
+            }
+            State::Waiting(waiter) => waiter.poll(context.waker()),
+        }
+    }
+}
+
+/// Blocks until the record at `offset` may be read; `false` if `timeout` passes first.
+pub(super) fn wait(view: &View, offset: Offset, timeout: Duration) -> Result<bool> {
+    let Some(target) = offset.checked_add(1) else { return Ok(false) };
+    let mark = view.mark();
+    let Some(waiter) = view.commit.watch(target, mark)? else { return Ok(true) };
+    match view.commit.wait_at_most(&waiter, timeout) {
+        Some(Told::Failed(error)) => Err(error),
+        Some(_) => Ok(true),
+        None => {
+            view.commit.unwatch(&waiter, mark);
+            Ok(false)
+        }
+    }
+}

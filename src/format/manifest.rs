@@ -1,0 +1,338 @@
+//! The manifest as a whole file: the segments of a log and where it starts.
+
+use crate::format::bytes::DecodeError;
+use crate::format::bytes::Preamble;
+use crate::format::bytes::check_reserved;
+use crate::format::bytes::crc;
+use crate::format::bytes::wide;
+use crate::format::row::RawRow;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use zerocopy::FromBytes;
+use zerocopy::Immutable;
+use zerocopy::IntoBytes;
+use zerocopy::KnownLayout;
+use zerocopy::Unaligned;
+use zerocopy::little_endian::I64;
+use zerocopy::little_endian::U16;
+use zerocopy::little_endian::U32;
+use zerocopy::little_endian::U64;
+use zerocopy::little_endian::U128;
+
+pub(crate) use crate::format::row::Row;
+pub(crate) use crate::format::row::RowState;
+
+/// What the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) log_id: u128,
+    /// Whether the log was closed cleanly when this was written.
+    pub(crate) closed: bool,
+    /// Of the first readable record.
+    pub(crate) start_offset: Offset,
+    /// Higher than any that was used.
+    pub(crate) next_segment_id: u64,
+    /// No later append gets a lower time.
+    pub(crate) last_append_time: Timestamp,
+    /// How often the end was cut back.
+    pub(crate) truncation_epoch: u64,
+    /// In the order of their offsets, without gaps.
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Manifest {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let header = RawHeader {
+            preamble: Preamble::new(MAGIC),
+            flags: if self.closed { FLAG_CLOSED } else { U16::ZERO },
+            // More rows than that would be refused when the manifest is read.
+            row_count: u32::try_from(self.rows.len()).unwrap_or(u32::MAX).into(),
+            log_id: self.log_id.into(),
+            start_offset: self.start_offset.get().into(),
+            next_segment_id: self.next_segment_id.into(),
+            last_append_time: self.last_append_time.as_micros().into(),
+            truncation_epoch: self.truncation_epoch.into(),
+            reserved: [0; 16],
+        };
+        let rows_len = self.rows.len() * size_of::<RawRow>();
+        let mut out = Vec::with_capacity(size_of::<RawHeader>() + rows_len + size_of::<U32>());
+        out.extend_from_slice(header.as_bytes());
+        for row in &self.rows {
+            out.extend_from_slice(RawRow::new(row).as_bytes());
+        }
+        let crc = crc(0, &out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Decodes the bytes of a whole file.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Preamble::check(bytes, MAGIC)?;
+        let (covered, stated) = bytes.split_last_chunk().ok_or(DecodeError::Short)?;
+        let (header, rows) = RawHeader::ref_from_prefix(covered).map_err(|_| DecodeError::Short)?;
+        if u32::from_le_bytes(*stated) != crc(0, covered) {
+            return Err(DecodeError::BadChecksum);
+        }
+        header.check_known()?;
+        let raw_rows = <[RawRow]>::ref_from_bytes(rows)
+            .ok()
+            .filter(|rows| wide(rows.len()) == u64::from(header.row_count.get()))
+            .ok_or(DecodeError::Malformed(
+                "the manifest does not end with its last row",
+            ))?;
+        let mut rows = Vec::with_capacity(raw_rows.len());
+        for raw in raw_rows {
+            rows.push(raw.row()?);
+        }
+        let manifest = Self {
+            log_id: header.log_id.get(),
+            closed: header.flags == FLAG_CLOSED,
+            start_offset: Offset::new(header.start_offset.get()),
+            next_segment_id: header.next_segment_id.get(),
+            last_append_time: Timestamp::from_micros(header.last_append_time.get()),
+            truncation_epoch: header.truncation_epoch.get(),
+            rows,
+        };
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Where the log ends, as far as the manifest knows: an active segment may go on.
+    pub(crate) fn end_offset(&self) -> Offset {
+        self.rows
+            .last()
+            .map_or(self.start_offset, |row| row.end_offset)
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        self.rows.iter().try_for_each(Row::check)?;
+        for (row, next) in self.rows.iter().zip(self.rows.iter().skip(1)) {
+            row.check_next(next)?;
+        }
+        self.check_ids()?;
+        let base_offset = self
+            .rows
+            .first()
+            .map_or(self.start_offset, |row| row.base_offset);
+        if !(base_offset..=self.end_offset()).contains(&self.start_offset) {
+            return Err(DecodeError::Malformed(
+                "the start offset is outside the segments",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self) -> Result<(), DecodeError> {
+        // Nearly always in order already, since ids rise: the sort is for what compaction left.
+        let mut ids: Vec<u64> = self.rows.iter().map(|row| row.segment_id).collect();
+        ids.sort_unstable();
+        if ids
+            .iter()
+            .zip(ids.iter().skip(1))
+            .any(|(id, next)| id == next)
+        {
+            return Err(DecodeError::Malformed("two segments have the same id"));
+        }
+        if ids.first() == Some(&0) {
+            return Err(DecodeError::Malformed("a segment has the id 0"));
+        }
+        let highest = ids.last().copied().unwrap_or(0);
+        if self.next_segment_id <= highest {
+            return Err(DecodeError::Malformed(
+                "the next segment id is used already",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    preamble: Preamble,
+    flags: U16,
+    row_count: U32,
+    log_id: U128,
+    start_offset: U64,
+    next_segment_id: U64,
+    last_append_time: I64,
+    truncation_epoch: U64,
+    reserved: [u8; 16],
+}
+
+impl RawHeader {
+    fn check_known(&self) -> Result<(), DecodeError> {
+        if self.flags != U16::ZERO && self.flags != FLAG_CLOSED {
+            return Err(DecodeError::Unknown("a flag of the manifest"));
+        }
+        check_reserved(&self.reserved)
+    }
+}
+
+const MAGIC: &[u8; 8] = b"STRATMAN";
+
+const FLAG_CLOSED: U16 = U16::new(1);
+
+const _: () = assert!(size_of::<RawHeader>() == 80);
+
+#[cfg(test)]
+mod tests {
+    use super::{Manifest, Row, RowState};
+    use crate::format::bytes::DecodeError;
+    use crate::format::bytes::crc;
+    use crate::units::Offset;
+    use crate::units::Timestamp;
+    use proptest::prelude::{any, proptest};
+
+    fn row(segment_id: u64, base: u64, end: u64, state: RowState) -> Row {
+        Row {
+            segment_id,
+            base_offset: Offset::new(base),
+            end_offset: Offset::new(end),
+            byte_len: 4096,
+            first_appended_at: Timestamp::from_micros(-3),
+            last_appended_at: Timestamp::from_micros(9),
+            record_count: 5,
+            state,
+        }
+    }
+
+    fn manifest() -> Manifest {
+        Manifest {
+            log_id: 1 << 127 | 5,
+            closed: false,
+            start_offset: Offset::new(12),
+            next_segment_id: 9,
+            last_append_time: Timestamp::from_micros(9),
+            truncation_epoch: 2,
+            rows: vec![
+                row(8, 10, 20, RowState::Sealed),
+                row(2, 20, 30, RowState::Written),
+                row(5, 30, 35, RowState::Active),
+            ],
+        }
+    }
+
+    fn check_malformed(what: &str, change: impl FnOnce(&mut Manifest)) {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        let decoded = Manifest::decode(&manifest.encode());
+        assert!(
+            matches!(decoded, Err(DecodeError::Malformed(_))),
+            "{what}: {decoded:?}"
+        );
+    }
+
+    /// `bytes` with a checksum that fits.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        let end = bytes.len() - 4;
+        let crc = crc(0, &bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_manifest_comes_back() {
+        let empty = Manifest {
+            rows: Vec::new(),
+            closed: true,
+            ..manifest()
+        };
+        assert_eq!(empty.encode().len(), 84);
+        assert_eq!(empty.end_offset(), Offset::new(12));
+        assert_eq!(manifest().end_offset(), Offset::new(35));
+        for manifest in [manifest(), empty] {
+            assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+        }
+    }
+
+    #[test]
+    fn rows_follow_each_other_in_the_order_of_states() {
+        check_malformed("gap", |m| m.rows[1].base_offset = Offset::new(21));
+        check_malformed("overlap", |m| m.rows[0].end_offset = Offset::new(21));
+        check_malformed("sealed behind written", |m| {
+            m.rows[2].state = RowState::Sealed
+        });
+        check_malformed("active before the end", |m| {
+            m.rows[1].state = RowState::Active
+        });
+        check_malformed("active first", |m| m.rows[0].state = RowState::Active);
+    }
+
+    #[test]
+    fn ids_are_unique_and_below_the_next() {
+        check_malformed("twice", |m| m.rows[2].segment_id = 8);
+        check_malformed("zero", |m| m.rows[0].segment_id = 0);
+        check_malformed("next is used", |m| m.next_segment_id = 8);
+        check_malformed("next is zero", |m| {
+            m.rows.clear();
+            m.next_segment_id = 0;
+        });
+    }
+
+    #[test]
+    fn the_start_offset_lies_within_the_rows() {
+        check_malformed("below", |m| m.start_offset = Offset::new(9));
+        check_malformed("above", |m| m.start_offset = Offset::new(36));
+        let at_end = Manifest {
+            start_offset: Offset::new(35),
+            ..manifest()
+        };
+        assert!(Manifest::decode(&at_end.encode()).is_ok());
+    }
+
+    #[test]
+    fn a_row_does_not_contradict_itself() {
+        check_malformed("ends before it begins", |m| {
+            m.rows[2].end_offset = Offset::new(29)
+        });
+        check_malformed("more records than offsets", |m| m.rows[2].record_count = 6);
+        check_malformed("2^32 offsets", |m| {
+            m.rows[2].end_offset = Offset::new(30 + (1 << 32));
+        });
+        check_malformed("times fall", |m| {
+            m.rows[0].first_appended_at = Timestamp::MAX
+        });
+        check_malformed("times of no record", |m| m.rows[0].record_count = 0);
+        check_malformed("shorter than a header", |m| m.rows[0].byte_len = 64);
+        check_malformed("not a multiple of 8", |m| m.rows[0].byte_len = 4097);
+        check_malformed("longer than possible", |m| {
+            m.rows[0].byte_len = (1 << 32) + (1 << 30) + 40;
+        });
+    }
+
+    #[test]
+    fn what_must_be_understood_is_unknown() {
+        for at in [10, 11, 64, 79, 80 + 56, 80 + 60, 80 + 64, 80 + 95] {
+            let mut bytes = manifest().encode();
+            bytes[at] = 0x10;
+            let decoded = Manifest::decode(&sealed(bytes));
+            assert!(
+                matches!(decoded, Err(DecodeError::Unknown(_))),
+                "byte {at}: {decoded:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_ends_with_the_last_row() {
+        let whole = manifest().encode();
+        for len in [84, 84 + 96, 84 + 2 * 96 + 1, 84 + 4 * 96] {
+            let mut bytes = whole.clone();
+            bytes.resize(len, 0);
+            let decoded = Manifest::decode(&sealed(bytes));
+            assert!(
+                matches!(decoded, Err(DecodeError::Malformed(_))),
+                "{len}: {decoded:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(rest in proptest::collection::vec(any::<u8>(), 0..500)) {
+            let bytes = [&b"STRATMAN\x01\x00\x00\x00"[..], &rest, &[0; 4]].concat();
+            assert!(Manifest::decode(&sealed(bytes)).is_err());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The names of a log's files: the only place that builds or reads them.
+
+use crate::units::Offset;
+use std::ffi::OsStr;
+
+/// Held by the writer while it lives.
+pub(crate) const LOCK: &str = "LOCK";
+/// The list of segments.
+pub(crate) const MANIFEST: &str = "MANIFEST";
+/// Space for the next manifest.
+pub(crate) const MANIFEST_NEXT: &str = "MANIFEST.next";
+
+/// The name of a segment's file.
+pub(crate) fn segment(base_offset: Offset, segment_id: u64) -> String {
+    format!("{:020}-{segment_id:08}.log", base_offset.get())
+}
+
+/// The name of the file with a segment's index.
+pub(crate) fn index(base_offset: Offset, segment_id: u64) -> String {
+    format!("{:020}-{segment_id:08}.index", base_offset.get())
+}
+
+/// A file of ours, as its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Lock,
+    Manifest,
+    ManifestNext,
+    Segment {
+        base_offset: Offset,
+        segment_id: u64,
+    },
+    Index {
+        base_offset: Offset,
+        segment_id: u64,
+    },
+}
+
+/// What a name stands for, or `None` if the file is not ours and is to be left alone.
+pub(crate) fn parse(name: &OsStr) -> Option<Name> {
+    let name = name.to_str()?;
+    match name {
+        LOCK => return Some(Name::Lock),
+        MANIFEST => return Some(Name::Manifest),
+        MANIFEST_NEXT => return Some(Name::ManifestNext),
+        _ => {}
+    }
+    let (stem, kind) = name.split_once('.')?;
+    let (base_offset, segment_id) = stem.split_once('-')?;
+    let base_offset = Offset::new(base_offset.parse().ok()?);
+    let segment_id = segment_id.parse().ok().filter(|id| *id != 0)?;
+    // Printing it again settles zeros, signs and all else that a number can be written with.
+    match kind {
+        "log" if segment(base_offset, segment_id) == name => Some(Name::Segment {
+            base_offset,
+            segment_id,
+        }),
+        "index" if index(base_offset, segment_id) == name => Some(Name::Index {
+            base_offset,
+            segment_id,
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Name, index, parse, segment};
+    use crate::units::Offset;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use std::ffi::OsStr;
+
+    #[test]
+    fn names_are_those_of_the_format() {
+        assert_eq!(
+            segment(Offset::ZERO, 1),
+            "00000000000000000000-00000001.log"
+        );
+        assert_eq!(
+            index(Offset::new(407), 12),
+            "00000000000000000407-00000012.index"
+        );
+        assert_eq!(
+            segment(Offset::MAX, u64::MAX),
+            "18446744073709551615-18446744073709551615.log"
+        );
+        assert_eq!(parse(OsStr::new("LOCK")), Some(Name::Lock));
+        assert_eq!(parse(OsStr::new("MANIFEST")), Some(Name::Manifest));
+        assert_eq!(parse(OsStr::new("MANIFEST.next")), Some(Name::ManifestNext));
+    }
+
+    #[test]
+    fn other_names_are_not_ours() {
+        let names = [
+            "",
+            "lock",
+            "LOCK ",
+            "MANIFEST.tmp",
+            "0000000000000000000-00000001.log",
+            "000000000000000000000-00000001.log",
+            "00000000000000000000-0000001.log",
+            "00000000000000000000-000000001.log",
+            "00000000000000000000-00000000.log",
+            "+0000000000000000000-00000001.log",
+            "00000000000000000000-+0000001.log",
+            "-0000000000000000000-00000001.log",
+            " 0000000000000000000-00000001.log",
+            "0000000000000000000a-00000001.log",
+            "18446744073709551616-00000001.log",
+            "00000000000000000000-18446744073709551616.log",
+            "00000000000000000000-00000001",
+            "00000000000000000000-00000001.LOG",
+            "00000000000000000000-00000001.log.bak",
+            "00000000000000000000-00000001.indexes",
+            "00000000000000000000_00000001.log",
+            "00000000000000000000.log",
+        ];
+        for name in names {
+            assert_eq!(parse(OsStr::new(name)), None, "{name:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_unicode_is_not_ours() {
+        use std::os::unix::ffi::OsStrExt;
+        assert_eq!(parse(OsStr::from_bytes(b"LOCK\xff")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_built_is_read(base in any::<u64>(), segment_id in 1_u64..) {
+            let base_offset = Offset::new(base);
+            let name = segment(base_offset, segment_id);
+            let expected = Some(Name::Segment { base_offset, segment_id });
+            prop_assert_eq!(parse(OsStr::new(&name)), expected);
+            let name = index(base_offset, segment_id);
+            let expected = Some(Name::Index { base_offset, segment_id });
+            prop_assert_eq!(parse(OsStr::new(&name)), expected);
+        }
+    }
+}

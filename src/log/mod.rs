@@ -1,0 +1,261 @@
+//! The log as its users hold it: [`Log`], a handle whose methods are short and delegate.
+
+mod append;
+mod background;
+mod open;
+
+use crate::cursor::Cursor;
+use crate::cursor::EntryBuf;
+use crate::cursor::Iter;
+use crate::cursor::Seek;
+use crate::cursor::View;
+use crate::cursor::Wait;
+use crate::error::Error;
+use crate::error::Result;
+use crate::log::background::Background;
+use crate::options::Durability;
+use crate::options::Options;
+use crate::state::Recovery;
+use crate::state::out_of_range;
+use crate::storage::LockGuard;
+use crate::units::Offset;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An append-only, totally ordered sequence of records in a directory.
+///
+/// Cheap to clone; all clones are the same log, and any number of threads may use them at once.
+/// There is one writer a directory: a second `open`, here or in another process, is
+/// [`Locked`](crate::ErrorKind::Locked).
+///
+/// Dropping the last handle closes the log as [`close`](Log::close) does, but cannot report an
+/// error; nothing is promised about records that were not synced before. Cursors do not keep it
+/// open.
+///
+/// # Examples
+///
+/// ```
+/// use stratalog::{Log, Record, Seek};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("orders");
+/// let log = Log::open(&path)?;
+/// let offset = log.append(Record::new("paid").key("order-17"))?;
+/// assert_eq!(log.get(offset)?.unwrap().value(), b"paid");
+/// log.close()?;
+/// # Ok::<(), stratalog::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Log(Arc<Handle>);
+
+/// What all clones share, and what ends with the last of them.
+#[derive(Debug)]
+struct Handle {
+    view: View,
+    max_batch_bytes: u64,
+    recovery: Recovery,
+    /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
+    running: Mutex<Running>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Open { background: Option<Background>, lock: Box<dyn LockGuard> },
+    Closed(Result<()>),
+}
+
+impl Log {
+    fn new(handle: Handle) -> Self {
+        Self(Arc::new(handle))
+    }
+
+    /// Opens the log in the directory `path` with all defaults, and makes it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    /// Blocks until the record at `offset` has reached `level`. Many threads that wait share one
+    /// sync.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for an offset at or beyond the end;
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) if there is no space for it now;
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) after a failed write or sync.
+    pub fn wait(&self, offset: Offset, level: Durability) -> Result<()> {
+        self.commit().wait_for_record(offset, level)
+    }
+
+    /// As [`wait`](Log::wait), as a future for any executor. With
+    /// [`Maintenance::Manual`](crate::Maintenance::Manual) it is ready when some other call syncs.
+    pub fn wait_async(&self, offset: Offset, level: Durability) -> Wait {
+        Wait::for_level(self.view(), offset, level)
+    }
+
+    /// Blocks until everything appended so far is synced.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Log::wait).
+    pub fn sync(&self) -> Result<()> {
+        self.commit().sync()
+    }
+
+    /// Seals the active segment; the next append begins another. Does nothing if it has no records.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Log::wait).
+    pub fn roll(&self) -> Result<()> {
+        self.commit().roll()
+    }
+
+    /// A cursor at a place.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    pub fn cursor(&self, seek: Seek) -> Result<Cursor> {
+        let mut cursor = Cursor::new(self.view().clone(), self.start_offset());
+        cursor.seek(seek)?;
+        Ok(cursor)
+    }
+
+    /// The record at `offset`; `None` if compaction removed it or it may not be read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start; otherwise as
+    /// [`Cursor::next`].
+    pub fn get(&self, offset: Offset) -> Result<Option<EntryBuf>> {
+        let start = self.start_offset();
+        if offset < start {
+            return Err(out_of_range(offset, start, (start, self.end_offset())));
+        }
+        if offset >= self.high_watermark() {
+            return Ok(None);
+        }
+        let mut cursor = Cursor::new(self.view().clone(), offset);
+        let entry = cursor.next()?;
+        Ok(entry.filter(|entry| entry.offset() == offset).map(|entry| entry.to_buf()))
+    }
+
+    /// All records from a place to the high watermark.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    pub fn iter(&self, seek: Seek) -> Result<Iter> {
+        self.cursor(seek).map(Iter::new)
+    }
+
+    /// The offset of the first record there is.
+    #[must_use]
+    pub fn start_offset(&self) -> Offset {
+        self.view().start()
+    }
+
+    /// The offset that the next record will get.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.view().end()
+    }
+
+    /// Records below it are with the operating system: they survive the death of this process.
+    #[must_use]
+    pub fn written_offset(&self) -> Offset {
+        self.commit().marks().written()
+    }
+
+    /// Records below it are on the device: they survive a power cut.
+    #[must_use]
+    pub fn durable_offset(&self) -> Offset {
+        self.commit().marks().durable()
+    }
+
+    /// Cursors read up to here: the [`durable_offset`](Log::durable_offset) of a log opened with
+    /// [`Durability::Synced`], else the [`end_offset`](Log::end_offset) without the records whose
+    /// `append` has not returned yet.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.view().high_watermark()
+    }
+
+    /// What opening the log found and did.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    /// Syncs everything, marks the log as closed so that the next open has nothing to do, stops the
+    /// background thread and frees the lock. Later appends and waits are
+    /// [`Closed`](crate::ErrorKind::Closed); cursors read on. Closing again gives the same result.
+    ///
+    /// # Errors
+    ///
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) if a write or sync failed before, and
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) if records that were accepted as buffered
+    /// cannot be written. The lock is free all the same.
+    pub fn close(&self) -> Result<()> {
+        self.0.close()
+    }
+
+    fn view(&self) -> &View {
+        &self.0.view
+    }
+
+    fn commit(&self) -> &crate::commit::Commit {
+        &self.0.view.commit
+    }
+}
+
+impl Handle {
+    fn new(
+        view: View,
+        max_batch_bytes: u64,
+        recovery: Recovery,
+        background: Option<Background>,
+        lock: Box<dyn LockGuard>,
+    ) -> Self {
+        let running = Mutex::new(Running::Open { background, lock });
+        Self { view, max_batch_bytes, recovery, running }
+    }
+
+    fn close(&self) -> Result<()> {
+        let mut running = self.running.lock();
+        let (background, lock) = match &mut *running {
+            Running::Closed(result) => return result.clone(),
+            Running::Open { .. } => {
+                let closing = Running::Closed(Err(closing()));
+                match std::mem::replace(&mut *running, closing) {
+                    Running::Open { background, lock } => (background, lock),
+                    Running::Closed(result) => return result,
+                }
+            }
+        };
+        let closed = self.view.commit.close();
+        if let Some(background) = background {
+            background.stop();
+        }
+        drop(lock);
+        *running = Running::Closed(closed.clone());
+        closed
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what was promised is durable already.
+        drop(self.close());
+    }
+}
+
+/// Seen by nobody: the lock is held until the result takes its place.
+fn closing() -> Error {
+    Error::new(crate::error::ErrorKind::Closed, "the log is closing")
+}

@@ -1,0 +1,176 @@
+//! Opening a log: the lock, the manifest, recovery, and then everything that runs.
+
+use crate::commit::Bell;
+use crate::commit::Commit;
+use crate::commit::Settings;
+use crate::commit::Start;
+use crate::commit::TailSettings;
+use crate::commit::Writer;
+use crate::cursor::View;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Failure;
+use crate::error::Result;
+use crate::format::manifest::Manifest;
+use crate::format::names;
+use crate::format::names::Name;
+use crate::log::Handle;
+use crate::log::Log;
+use crate::log::background::Background;
+use crate::manifest;
+use crate::options::Maintenance;
+use crate::options::Options;
+use crate::segment::Reading;
+use crate::state::Recovered;
+use crate::state::Recovery;
+use crate::state::Segments;
+use crate::state::State;
+use crate::state::recover;
+use crate::storage::Dir;
+use crate::storage::LockGuard;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Options {
+    /// Opens the log in the directory `path`, and makes it first if there is none and
+    /// [`create`](Options::create) allows it.
+    ///
+    /// When it returns, everything that can be read has been made durable, whatever a crash left;
+    /// [`Log::recovery`] reports what that took. Takes time and memory for the active segment only,
+    /// however long the log is.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](ErrorKind::Locked) if a writer has it open; [`Corrupt`](ErrorKind::Corrupt) for
+    /// damage that no crash explains, and [`UnsupportedVersion`](ErrorKind::UnsupportedVersion), with
+    /// nothing changed; [`InvalidInput`](ErrorKind::InvalidInput) for an option out of its limits or
+    /// a path that is no directory; [`Io`](ErrorKind::Io) and
+    /// [`StorageFull`](ErrorKind::StorageFull) as the system reports.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Log> {
+        self.validate()?;
+        let path = path.as_ref();
+        let path = std::path::absolute(path)
+            .map_err(|error| Error::io("cannot make absolute", path, error))?;
+        let dir = Dir::new(Arc::clone(&self.storage), path);
+        let lock = self.lock(&dir)?;
+        let recovered = self.recover(&dir)?;
+        self.start(dir, lock, recovered)
+    }
+
+    /// Makes sure that there is a directory, and takes its lock.
+    fn lock(&self, dir: &Dir) -> Result<Box<dyn LockGuard>> {
+        if self.create {
+            self.storage.create_dir(dir.path()).map_err(|error| unusable(dir, error))?;
+        } else {
+            // Locking makes a file, which has no place where there is no log.
+            require_log(dir)?;
+        }
+        let path = dir.path_of(names::LOCK);
+        self.storage.lock(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let what = "another writer has the log open; a log has one writer at a time";
+                Error::new(ErrorKind::Locked, what).with_path(&path)
+            }
+            _ => Error::io("cannot lock", &path, error),
+        })
+    }
+
+    fn recover(&self, dir: &Dir) -> Result<Recovered> {
+        match manifest::read(dir)? {
+            Some(manifest) => {
+                let mut recovered = recover(dir, manifest, self.reading())?;
+                let last = recovered.manifest.last_append_time;
+                recovered.report.clock_ahead =
+                    last.since(self.clock.now()).filter(|ahead| !ahead.is_zero());
+                Ok(recovered)
+            }
+            None => self.create_log(dir),
+        }
+    }
+
+    /// Makes an empty log, unless there are segments whose manifest is gone.
+    fn create_log(&self, dir: &Dir) -> Result<Recovered> {
+        for entry in dir.list()? {
+            if let Some(Name::Segment { .. }) = names::parse(&entry.name) {
+                let what = "the manifest is missing, but there are segments; restore the manifest, \
+                            or repair the log";
+                return Err(Error::new(ErrorKind::Corrupt, what)
+                    .with_path(&dir.path_of(names::MANIFEST)));
+            }
+        }
+        let manifest = Manifest {
+            log_id: u128::from(self.storage.random()) << 64 | u128::from(self.storage.random()),
+            closed: false,
+            start_offset: Offset::ZERO,
+            next_segment_id: 1,
+            last_append_time: Timestamp::MIN,
+            truncation_epoch: 0,
+            rows: Vec::new(),
+        };
+        manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
+        let report = Recovery { new: true, clean: true, ..Recovery::default() };
+        Ok(Recovered { manifest, active: None, report })
+    }
+
+    fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
+        let Recovered { manifest, active, report } = recovered;
+        let settings = Settings {
+            tail: TailSettings {
+                segment_bytes: self.segment_bytes,
+                segment_age: self.segment_age,
+            },
+            max_batch_bytes: self.max_batch_bytes,
+            max_unsynced_bytes: self.max_unsynced_bytes,
+        };
+        let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
+        let start = Start {
+            end,
+            last_at: manifest.last_append_time,
+            next_segment_id: manifest.next_segment_id,
+            storage: Arc::clone(&self.storage),
+        };
+        let state = State { manifest, active: active.as_ref().map(|a| Arc::clone(a.segment())) };
+        let segments = Arc::new(Segments::new(dir.clone(), self.read_mode, state));
+        let writer =
+            Writer::new(Arc::clone(&segments), self.reading(), self.segment_bytes, active);
+        let bell = Arc::new(Bell::default());
+        let clock = Arc::clone(&self.clock);
+        let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
+        let background = match self.maintenance {
+            Maintenance::Background => {
+                let commit = Arc::clone(&commit);
+                Some(Background::start(commit, bell, self.sync_interval, dir.path())?)
+            }
+            Maintenance::Manual => None,
+        };
+        let view = View { segments, commit, level: self.durability };
+        Ok(Log::new(Handle::new(view, self.max_batch_bytes, report, background, lock)))
+    }
+
+    fn reading(&self) -> Reading {
+        Reading { mode: self.read_mode, map_len: self.segment_bytes }
+    }
+}
+
+fn require_log(dir: &Dir) -> Result<()> {
+    let listed = dir.storage().list(dir.path()).map_err(|error| unusable(dir, error))?;
+    let of_a_log = |name| matches!(name, Name::Manifest | Name::Segment { .. });
+    if listed.iter().any(|entry| names::parse(&entry.name).is_some_and(of_a_log)) {
+        return Ok(());
+    }
+    let source = io::ErrorKind::NotFound.into();
+    Err(Error::io("there is no log here, and create is false", dir.path(), source))
+}
+
+fn unusable(dir: &Dir, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            let what = "the path of a log is that of a directory, and this is something else";
+            Error::new(ErrorKind::InvalidInput, what).with_path(dir.path())
+        }
+        _ => Error::io("cannot open the directory", dir.path(), error),
+    }
+}

@@ -1,0 +1,279 @@
+//! What recovery sees of a segment that was not known to be durable, and what it decides: a table.
+//!
+//! A crash leaves a prefix of the log, then anything: any subset of the unsynced sectors. A medium
+//! that lost or changed bytes leaves damage anywhere. The durable mark in every frame tells the two
+//! apart: bytes below a mark were synced before that frame was written, so no crash explains that
+//! they are gone.
+//!
+//! | role    | file             | behind the last sound frame      | decision |
+//! |---------|------------------|----------------------------------|----------|
+//! | any     | missing          |                                  | refuse   |
+//! | any     | header not ours  |                                  | refuse   |
+//! | active  | below durable end|                                  | refuse   |
+//! | any     | sound            | damage, a later mark beyond it   | refuse   |
+//! | written | sound            | its end, as the manifest says    | keep     |
+//! | written | sound            | anything else, no mark beyond it | cut      |
+//! | active  | sound            | end of file                      | keep     |
+//! | active  | sound            | only zeros                       | keep     |
+//! | active  | sound            | damage, no mark beyond it        | cut      |
+//!
+//! *Keep*: the frames are written anew where nothing proves them durable, and synced. *Cut*: the
+//! same, and the segment ends there for good; what follows it is dropped. *Refuse*: `Corrupt`, and
+//! nothing is touched.
+
+use crate::error::Result;
+use crate::format::bytes::DecodeError;
+use crate::format::bytes::Reader;
+use crate::format::frame::FrameHeader;
+use crate::format::index::IndexEntry;
+use crate::format::record;
+use crate::segment::index::is_due;
+use crate::segment::scan::Damage;
+use crate::segment::scan::Scan;
+use crate::segment::scan::Step;
+use crate::storage::Handle;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use std::collections::VecDeque;
+
+/// What the manifest says a segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Ended, but not known to be durable.
+    Written,
+    /// Going on.
+    Active,
+}
+
+/// What became of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileState {
+    Missing,
+    /// The header is damaged, or that of another segment or log.
+    NotOurs,
+    /// Ends below what was durable.
+    Short,
+    Sound,
+}
+
+/// What follows the last sound frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// The end: of the file, or the one that the manifest states.
+    End,
+    /// Nothing but zeros, written ahead.
+    Zeros,
+    /// Bytes that are not the frame that belongs there.
+    Damage,
+}
+
+/// The highest durable mark found behind the last sound frame, held against that frame's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// No mark says that anything behind the last sound frame was durable.
+    None,
+    /// A later frame says that something behind the last sound frame was durable.
+    Beyond,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Observed {
+    pub(crate) role: Role,
+    pub(crate) file: FileState,
+    pub(crate) tail: Tail,
+    pub(crate) claim: Claim,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// All is there: make it durable and go on.
+    Keep,
+    /// A torn tail: make durable what is sound, end the segment there, drop what follows.
+    Cut,
+    /// Damage that no crash explains: report it, touch nothing.
+    Refuse,
+}
+
+/// The table above.
+pub(crate) fn decide(observed: Observed) -> Decision {
+    let Observed { role, file, tail, claim } = observed;
+    match (role, file, tail, claim) {
+        (_, FileState::Missing | FileState::NotOurs, _, _) => Decision::Refuse,
+        // A written segment may be short of its end after a crash: it was never synced.
+        (Role::Active, FileState::Short, _, _) => Decision::Refuse,
+        (Role::Written, _, Tail::End, _) => Decision::Keep,
+        (_, _, _, Claim::Beyond) => Decision::Refuse,
+        (Role::Written, _, Tail::Zeros | Tail::Damage, Claim::None) => Decision::Cut,
+        (Role::Active, FileState::Sound, Tail::End | Tail::Zeros, Claim::None) => Decision::Keep,
+        (Role::Active, FileState::Sound, Tail::Damage, Claim::None) => Decision::Cut,
+    }
+}
+
+/// What a scan from a durable position to the end of the file found.
+#[derive(Debug)]
+pub(crate) struct TailScan {
+    pub(crate) end_position: u64,
+    pub(crate) end_offset: Offset,
+    pub(crate) first_at: Option<Timestamp>,
+    pub(crate) last_at: Option<Timestamp>,
+    pub(crate) index: Vec<IndexEntry>,
+    /// The highest durable mark of a sound frame; what lies below it is durable.
+    pub(crate) mark: Offset,
+    /// The highest durable mark of a frame behind the damage.
+    pub(crate) mark_behind: Option<Offset>,
+    pub(crate) tail: Tail,
+    /// What is wrong behind the last sound frame, if something is.
+    pub(crate) damage: Option<Damage>,
+    pub(crate) scanned_bytes: u64,
+    /// How far the damage reaches: up to the last byte that is not zero.
+    pub(crate) torn_bytes: u64,
+    /// End offset and position of each frame not below `mark` when the scan passed it.
+    unproven: VecDeque<(Offset, u64)>,
+}
+
+impl TailScan {
+    /// The scan of a segment that needs none: it ends where it is known to.
+    pub(crate) fn nothing(from: (u64, Offset)) -> Self {
+        Self {
+            end_position: from.0,
+            end_offset: from.1,
+            first_at: None,
+            last_at: None,
+            index: Vec::new(),
+            mark: from.1,
+            mark_behind: None,
+            tail: Tail::End,
+            damage: None,
+            scanned_bytes: 0,
+            torn_bytes: 0,
+            unproven: VecDeque::new(),
+        }
+    }
+
+    /// The position from which on nothing proves the frames durable, given the highest mark.
+    pub(crate) fn unproven_from(&self, mark: Offset) -> u64 {
+        let unproven = self.unproven.iter().find(|(end, _)| *end > mark);
+        unproven.map_or(self.end_position, |(_, position)| *position)
+    }
+
+    fn frame(&mut self, position: u64, header: &FrameHeader, last_at: Timestamp) {
+        self.end_position = position + header.frame_len();
+        self.end_offset = header.end_offset();
+        self.first_at = self.first_at.or(Some(header.appended_at));
+        self.last_at = Some(last_at);
+        let base_offset = header.base_offset;
+        let entry = IndexEntry { base_offset, position, appended_at: header.appended_at };
+        if is_due(self.index.last(), &entry) {
+            self.index.push(entry);
+        }
+        self.mark = self.mark.max(header.durable_mark());
+        self.unproven.push_back((self.end_offset, position));
+        while self.unproven.front().is_some_and(|(end, _)| *end <= self.mark) {
+            self.unproven.pop_front();
+        }
+    }
+}
+
+/// Scans the frames of `file` from a position, and the offset that begins there, to `end`, and
+/// looks for later marks behind damage. What lies below `proven` is known to be durable.
+pub(crate) fn scan_tail(
+    file: &Handle,
+    seed: u32,
+    from: (u64, Offset),
+    end: u64,
+    proven: Offset,
+) -> Result<TailScan> {
+    let scanned_bytes = end.saturating_sub(from.0);
+    let mut found = TailScan { mark: proven, scanned_bytes, ..TailScan::nothing(from) };
+    let mut scan = Scan::new(file, seed, end, from);
+    let damage = loop {
+        match scan.step()? {
+            Step::End => return Ok(found),
+            Step::Damage(damage) => break damage,
+            Step::Frame { position, header } => {
+                match scan.body(position, &header)?.and_then(|body| last_time(body, &header)) {
+                    Ok(last_at) => found.frame(position, &header, last_at),
+                    Err(why) => break Damage { position, offset: header.base_offset, why },
+                }
+            }
+        }
+    };
+    let Some(written_to) = scan.last_written_from(damage.position)? else {
+        found.tail = Tail::Zeros;
+        return Ok(found);
+    };
+    found.torn_bytes = written_to - damage.position;
+    found.tail = Tail::Damage;
+    found.damage = Some(damage);
+    found.mark_behind = marks_behind(&mut scan, &damage)?;
+    Ok(found)
+}
+
+/// The highest durable mark behind damage. A header is enough: it was written whole.
+fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> {
+    let mut highest = None;
+    let mut damage = *damage;
+    while let Some((position, header)) = scan.resume_behind(&damage)? {
+        highest = highest.max(Some(header.durable_mark()));
+        damage = Damage { position, ..damage };
+    }
+    Ok(highest)
+}
+
+/// Checks the records of a body and gives the append time of the last one.
+fn last_time(body: &[u8], header: &FrameHeader) -> Result<Timestamp, DecodeError> {
+    let mut reader = Reader::new(body);
+    let mut next = header.base_offset.get();
+    let mut delta = 0;
+    while !reader.is_empty() {
+        let record = record::decode(&mut reader)?;
+        delta = record.time_delta;
+        next = next
+            .checked_add(record.offset_step)
+            .and_then(|offset| offset.checked_add(1))
+            .filter(|next| *next <= header.end_offset().get())
+            .ok_or(DecodeError::Malformed("more records than the frame covers"))?;
+    }
+    let delta = i64::try_from(delta).ok();
+    let last = delta.and_then(|delta| header.appended_at.as_micros().checked_add(delta));
+    last.map(Timestamp::from_micros).ok_or(DecodeError::Malformed("a time out of range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Claim, Decision, FileState, Observed, Role, Tail, decide};
+
+    /// The whole product of what can be observed, against the table in words.
+    #[test]
+    fn every_row_of_the_table() {
+        for role in [Role::Written, Role::Active] {
+            for file in
+                [FileState::Missing, FileState::NotOurs, FileState::Short, FileState::Sound]
+            {
+                for tail in [Tail::End, Tail::Zeros, Tail::Damage] {
+                    for claim in [Claim::None, Claim::Beyond] {
+                        let observed = Observed { role, file, tail, claim };
+                        assert_eq!(decide(observed), expected(observed), "{observed:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn expected(observed: Observed) -> Decision {
+        let Observed { role, file, tail, claim } = observed;
+        let lost = matches!(file, FileState::Missing | FileState::NotOurs)
+            || (file == FileState::Short && role == Role::Active);
+        let whole = role == Role::Written && tail == Tail::End;
+        let durable_bytes_gone = !whole && claim == Claim::Beyond;
+        if lost || durable_bytes_gone {
+            Decision::Refuse
+        } else if whole || (role == Role::Active && tail != Tail::Damage) {
+            Decision::Keep
+        } else {
+            Decision::Cut
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Verified frames of a segment for readers, through a map or by positional reads.
+//!
+//! # Invariants
+//!
+//! - No record leaves here from a frame whose header and body checksums do not agree.
+//! - Nothing at or behind the segment's published end is looked at.
+//! - Both ways of reading give the same frames and the same errors.
+
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::format::bytes;
+use crate::format::bytes::DecodeError;
+use crate::format::bytes::Reader;
+use crate::format::frame::FRAME_HEADER_LEN;
+use crate::format::frame::FrameHeader;
+use crate::format::index::IndexEntry;
+use crate::format::record;
+use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::segment::Segment;
+use crate::segment::blocks::Blocks;
+use crate::segment::scan::Damage;
+use crate::segment::scan::Scan;
+use crate::storage::Map;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use std::sync::Arc;
+
+/// The first positional read; later ones that follow it are larger.
+const FIRST_BLOCK_BYTES: usize = 16 << 10;
+
+/// A reader's view of one segment.
+#[derive(Debug)]
+pub(crate) struct Window {
+    segment: Arc<Segment>,
+    source: Source,
+}
+
+/// A frame whose checksums agreed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame {
+    pub(crate) header: FrameHeader,
+    pub(crate) position: u64,
+}
+
+impl Frame {
+    /// Where the next frame begins.
+    pub(crate) fn end(&self) -> u64 {
+        self.position + self.header.frame_len()
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Map(Arc<Map>),
+    Blocks(Blocks),
+}
+
+impl Window {
+    pub(crate) fn new(segment: Arc<Segment>) -> Result<Self> {
+        let source = match segment.map(segment.end())? {
+            Some(map) => Source::Map(map),
+            None => Source::Blocks(Blocks::new(FIRST_BLOCK_BYTES)),
+        };
+        Ok(Self { segment, source })
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// The frame at `position`, which must begin with `offset`; `None` at the published end.
+    pub(crate) fn frame_at(&mut self, position: u64, offset: Offset) -> Result<Option<Frame>> {
+        let end = self.segment.end();
+        if position >= end {
+            return Ok(None);
+        }
+        match self.header_at(position, end)? {
+            Ok(header) if header.base_offset == offset => self.verified(position, header, end).map(Some),
+            Ok(_) => {
+                let why = DecodeError::Malformed("a frame of another offset");
+                Err(self.corrupt(&Damage { position, offset, why })?)
+            }
+            Err(why) => Err(self.corrupt(&Damage { position, offset, why })?),
+        }
+    }
+
+    /// The body of a frame that this window gave last.
+    pub(crate) fn body(&self, frame: &Frame) -> &[u8] {
+        let start = frame.position + FRAME_HEADER_LEN as u64;
+        let len = u64::from(frame.header.body_len);
+        let bytes = match &self.source {
+            Source::Map(map) => map.bytes(start, start + len),
+            Source::Blocks(blocks) => blocks.held(start).get(..frame.header.body_len as usize),
+        };
+        bytes.unwrap_or_default()
+    }
+
+    /// The frame that covers `offset`; `None` if it is not published yet.
+    pub(crate) fn locate(&mut self, offset: Offset) -> Result<Option<Frame>> {
+        let hint = self.segment.hint_for_offset(offset);
+        let mut position = self.trusted(hint, |segment| segment.hint_for_offset(offset))?;
+        let end = self.segment.end();
+        let mut damage: Option<Damage> = None;
+        while position < end {
+            let header = self.header_at(position, end)?;
+            match (header, damage) {
+                (Ok(header), _) if header.end_offset() <= offset => {
+                    position += header.frame_len();
+                }
+                (Ok(header), _) if header.base_offset <= offset => {
+                    return self.verified(position, header, end).map(Some);
+                }
+                (Ok(header), Some(damage)) => {
+                    return Err(self.unreadable(&damage, header.base_offset));
+                }
+                (Ok(_), None) => {
+                    let why = DecodeError::Malformed("a frame of another offset");
+                    return Err(self.corrupt(&Damage { position, offset, why })?);
+                }
+                (Err(why), _) => {
+                    let found = Damage { position, offset, why };
+                    let behind = Damage { offset: Offset::ZERO, ..found };
+                    damage = damage.or(Some(found));
+                    position = self.next_header(&behind, end)?.map_or(end, |(next, _)| next);
+                }
+            }
+        }
+        match damage {
+            Some(damage) => Err(self.unreadable(&damage, self.segment.end_offset())),
+            None => Ok(None),
+        }
+    }
+
+    /// The offset of the first record appended at or after `time`; `None` if there is none.
+    pub(crate) fn locate_time(&mut self, time: Timestamp) -> Result<Option<Offset>> {
+        let hint = self.segment.hint_for_time(time);
+        let mut position = self.trusted(hint, |segment| segment.hint_for_time(time))?;
+        let end = self.segment.end();
+        // The last frame closed before `time`: later records in it may have been appended after.
+        let mut before: Option<Frame> = None;
+        while position < end {
+            let header = match self.header_at(position, end)? {
+                Ok(header) => header,
+                Err(why) => {
+                    let offset = before.map_or(self.segment.base_offset(), |frame| {
+                        frame.header.end_offset()
+                    });
+                    return Err(self.corrupt(&Damage { position, offset, why })?);
+                }
+            };
+            if header.appended_at >= time {
+                let inside = self.first_since(before, time)?;
+                return Ok(inside.or(Some(header.base_offset)));
+            }
+            before = Some(Frame { header, position });
+            position += header.frame_len();
+        }
+        self.first_since(before, time)
+    }
+
+    fn first_since(&mut self, frame: Option<Frame>, time: Timestamp) -> Result<Option<Offset>> {
+        let Some(frame) = frame else { return Ok(None) };
+        let frame = self.verified(frame.position, frame.header, self.segment.end())?;
+        let found = first_since(self.body(&frame), &frame.header, time);
+        found.map_err(|why| {
+            let Frame { header, position } = frame;
+            let damage = Damage { position, offset: header.base_offset, why };
+            self.unreadable(&damage, header.end_offset())
+        })
+    }
+
+    /// The position an index entry leads to, if the frame there is the one it means; else, after
+    /// building the index anew, that of the entry there is now; else that of the first frame.
+    fn trusted(
+        &mut self,
+        hint: Option<IndexEntry>,
+        again: impl Fn(&Segment) -> Option<IndexEntry>,
+    ) -> Result<u64> {
+        let first = SEGMENT_HEADER_LEN as u64;
+        let Some(entry) = hint else { return Ok(first) };
+        if self.leads_to_its_frame(&entry)? {
+            return Ok(entry.position);
+        }
+        self.segment.rebuild_index()?;
+        Ok(again(&self.segment).map_or(first, |entry| entry.position))
+    }
+
+    fn leads_to_its_frame(&mut self, entry: &IndexEntry) -> Result<bool> {
+        let header = self.header_at(entry.position, self.segment.end())?;
+        Ok(header.is_ok_and(|header| {
+            (header.base_offset, header.appended_at) == (entry.base_offset, entry.appended_at)
+        }))
+    }
+
+    fn header_at(&mut self, position: u64, end: u64) -> Result<Result<FrameHeader, DecodeError>> {
+        let seed = self.segment.seed();
+        let Some(bytes) = self.bytes(position, FRAME_HEADER_LEN, end)? else {
+            return Ok(Err(DecodeError::Short));
+        };
+        let header = FrameHeader::decode(bytes, seed);
+        Ok(header.and_then(|header| {
+            let fits = position.saturating_add(header.frame_len()) <= end;
+            if fits { Ok(header) } else { Err(DecodeError::Short) }
+        }))
+    }
+
+    /// The frame, after its body has been checked.
+    fn verified(&mut self, position: u64, header: FrameHeader, end: u64) -> Result<Frame> {
+        // Header and body in one piece, so that a buffer holds the body when it is asked for.
+        let len = FRAME_HEADER_LEN + header.body_len as usize;
+        let body = self.bytes(position, len, end)?.and_then(|frame| frame.get(FRAME_HEADER_LEN..));
+        let why = match body {
+            Some(body) if bytes::crc(0, body) == header.body_crc => {
+                return Ok(Frame { header, position });
+            }
+            Some(_) => DecodeError::BadChecksum,
+            None => DecodeError::Short,
+        };
+        let damage = Damage { position, offset: header.base_offset, why };
+        Err(self.unreadable(&damage, header.end_offset()))
+    }
+
+    fn bytes(&mut self, position: u64, len: usize, end: u64) -> Result<Option<&[u8]>> {
+        let Some(stop) = position.checked_add(len as u64).filter(|stop| *stop <= end) else {
+            return Ok(None);
+        };
+        match &mut self.source {
+            Source::Map(map) => {
+                if map.len() < stop
+                    && let Some(longer) = self.segment.map(end)?
+                {
+                    *map = longer;
+                }
+                Ok(map.bytes(position, stop))
+            }
+            Source::Blocks(blocks) => blocks.bytes(self.segment.handle(), position, len, end),
+        }
+    }
+
+    /// The error for damage, with the offset behind it that can be read again.
+    fn corrupt(&self, damage: &Damage) -> Result<Error> {
+        let next = self.next_header(damage, self.segment.end())?;
+        let resume = next.map_or(self.segment.end_offset(), |(_, header)| header.base_offset);
+        Ok(self.unreadable(damage, resume))
+    }
+
+    fn next_header(&self, damage: &Damage, end: u64) -> Result<Option<(u64, FrameHeader)>> {
+        let from = (damage.position, damage.offset);
+        Scan::new(self.segment.handle(), self.segment.seed(), end, from).resume_behind(damage)
+    }
+
+    fn unreadable(&self, damage: &Damage, readable_from: Offset) -> Error {
+        let what = format!("the log is damaged ({})", damage.why);
+        Error::new(ErrorKind::Corrupt, what)
+            .with_path(self.segment.path())
+            .with_position(damage.position)
+            .with_offset(damage.offset)
+            .with_readable_from(readable_from)
+    }
+}
+
+/// The first record in a body appended at or after `time`.
+pub(crate) fn first_since(
+    body: &[u8],
+    header: &FrameHeader,
+    time: Timestamp,
+) -> Result<Option<Offset>, DecodeError> {
+    let mut reader = Reader::new(body);
+    let mut next = header.base_offset.get();
+    while !reader.is_empty() {
+        let record = record::decode(&mut reader)?;
+        let offset = next.saturating_add(record.offset_step);
+        let delta = i64::try_from(record.time_delta).unwrap_or(i64::MAX);
+        if header.appended_at.as_micros().saturating_add(delta) >= time.as_micros() {
+            return Ok(Some(Offset::new(offset)));
+        }
+        next = offset.saturating_add(1);
+    }
+    Ok(None)
+}

@@ -1,0 +1,366 @@
+//! Recovery: from what a crash left in the directory to a log that can be served.
+//!
+//! The crash argument, step by step. Nothing is served before the last step is done.
+//!
+//! 1. Look only: list the directory, scan the segments the manifest does not call sealed (the
+//!    active one and those just ended), decide for each by the table in `segment/recover.rs`. A
+//!    refusal ends here, with nothing touched.
+//! 2. Write anew, byte for byte in place, every sound frame that no durable mark proves, and sync
+//!    the files. The kernel tells of a lost write once, perhaps to a process that is dead, and
+//!    shows the lost bytes in its cache all the same; only writing them again makes them durable. A
+//!    crash here leaves the same bytes as before, or fewer unproven ones.
+//! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
+//!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
+//!    is nothing left to do.
+//! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
+
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Failure;
+use crate::error::Result;
+use crate::format::manifest::Manifest;
+use crate::format::manifest::Row;
+use crate::format::manifest::RowState;
+use crate::format::names;
+use crate::format::names::Name;
+use crate::format::segment::MAX_SEGMENT_LEN;
+use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::manifest;
+use crate::segment;
+use crate::segment::Active;
+use crate::segment::Claim;
+use crate::segment::Decision;
+use crate::segment::FileState;
+use crate::segment::Observed;
+use crate::segment::Reading;
+use crate::segment::Role;
+use crate::segment::Tail;
+use crate::segment::TailScan;
+use crate::state::report::Recovery;
+use crate::storage::Dir;
+use crate::storage::EntryKind;
+use crate::storage::Handle;
+use crate::storage::OpenMode;
+use crate::units::Offset;
+use std::collections::HashSet;
+
+/// A log that can be served.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) manifest: Manifest,
+    pub(crate) active: Option<Active>,
+    pub(crate) report: Recovery,
+}
+
+/// Brings the directory of a log into a state that is durable and whole.
+pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
+    let leftovers = Leftovers::find(dir, &manifest)?;
+    // A rename that a crash left undecided is decided now, before anything depends on it.
+    dir.sync()?;
+    let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
+    let active = if recovery.is_clean(&leftovers)? {
+        recovery.report.clean = true;
+        recovery.resume_closed()?
+    } else {
+        recovery.run()?
+    };
+    recovery.report.removed_files = leftovers.remove(dir)?;
+    Ok(Recovered { manifest: recovery.manifest, active, report: recovery.report })
+}
+
+/// One recovery under way.
+struct Run<'a> {
+    dir: &'a Dir,
+    manifest: Manifest,
+    reading: Reading,
+    report: Recovery,
+}
+
+/// A segment that was scanned.
+struct Scanned {
+    /// Its place among the rows.
+    place: usize,
+    role: Role,
+    file: Handle,
+    size: u64,
+    scan: TailScan,
+}
+
+impl Run<'_> {
+    /// Whether the log was closed and nothing has been written since.
+    fn is_clean(&self, leftovers: &Leftovers) -> Result<bool> {
+        if !self.manifest.closed || !leftovers.names.is_empty() {
+            return Ok(false);
+        }
+        match self.manifest.rows.last() {
+            Some(row) if row.state == RowState::Active => {
+                let log_id = self.manifest.log_id;
+                let (file, _) = segment::open_file(self.dir, row, log_id, OpenMode::Read)?;
+                Ok(file.size()? == row.byte_len)
+            }
+            Some(row) => Ok(row.state == RowState::Sealed),
+            None => Ok(true),
+        }
+    }
+
+    fn resume_closed(&self) -> Result<Option<Active>> {
+        let Some(row) = self.active_row() else { return Ok(None) };
+        let scan = TailScan::nothing((row.byte_len, row.end_offset));
+        Active::resume(self.dir, row, self.manifest.log_id, self.reading, scan).map(Some)
+    }
+
+    fn active_row(&self) -> Option<&Row> {
+        self.manifest.rows.last().filter(|row| row.state == RowState::Active)
+    }
+
+    fn run(&mut self) -> Result<Option<Active>> {
+        let (scanned, mark) = self.scan()?;
+        let cut = self.decide(&scanned, mark)?;
+        for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
+            self.make_durable(seen, mark)?;
+        }
+        let active = self.edit_rows(scanned, cut)?;
+        self.manifest.closed = false;
+        manifest::replace(self.dir, &self.manifest).map_err(Failure::into_error)?;
+        Ok(active)
+    }
+
+    /// Scans the rows that nothing proves durable, the active one first, since its frames may prove
+    /// the others; returns them in the order of the rows, with the highest durable mark.
+    fn scan(&mut self) -> Result<(Vec<Scanned>, Offset)> {
+        let rows = self.manifest.rows.clone();
+        let first = rows.iter().position(|row| row.state != RowState::Sealed);
+        let Some(first) = first else { return Ok((Vec::new(), self.manifest.end_offset())) };
+        let mut mark = rows.get(first).map_or(Offset::ZERO, |row| row.base_offset);
+        let mut scanned = Vec::new();
+        if let Some(row) = rows.last().filter(|row| row.state == RowState::Active) {
+            if row.end_offset > row.base_offset {
+                // The manifest says so itself.
+                mark = mark.max(row.end_offset);
+            }
+            let seen = self.scan_row(row, rows.len() - 1, mark)?;
+            mark = mark.max(seen.scan.mark);
+            scanned.push(seen);
+        }
+        let mut written = Vec::new();
+        for (place, row) in rows.iter().enumerate().skip(first) {
+            if row.state == RowState::Written && row.end_offset > mark {
+                let seen = self.scan_row(row, place, mark)?;
+                mark = mark.max(seen.scan.mark);
+                written.push(seen);
+            }
+        }
+        written.append(&mut scanned);
+        Ok((written, mark))
+    }
+
+    fn scan_row(&mut self, row: &Row, place: usize, proven: Offset) -> Result<Scanned> {
+        let log_id = self.manifest.log_id;
+        let (file, header) = segment::open_file(self.dir, row, log_id, OpenMode::Write)?;
+        let size = file.size()?;
+        if size > 2 * MAX_SEGMENT_LEN {
+            let what = format!("the segment is {size} bytes long, more than any can be");
+            return Err(Error::new(ErrorKind::Corrupt, what).with_path(file.path()));
+        }
+        let first_frame = (SEGMENT_HEADER_LEN as u64, row.base_offset);
+        let (role, from, end) = match row.state {
+            RowState::Active => (Role::Active, (row.byte_len, row.end_offset), size),
+            _ => (Role::Written, first_frame, size.min(row.byte_len)),
+        };
+        let mut scan = segment::scan_tail(&file, header.seed, from, end, proven)?;
+        if role == Role::Written
+            && scan.tail == Tail::End
+            && (scan.end_position, scan.end_offset) != (row.byte_len, row.end_offset)
+        {
+            // Sound as far as it goes, but it does not go as far as was written.
+            scan.tail = Tail::Damage;
+        }
+        self.report.scanned_segments += 1;
+        self.report.scanned_bytes += scan.scanned_bytes;
+        Ok(Scanned { place, role, file, size, scan })
+    }
+
+    /// Decides for each scanned segment; gives the place of the row that is to be cut, if one is.
+    fn decide(&self, scanned: &[Scanned], mark: Offset) -> Result<Option<usize>> {
+        for seen in scanned {
+            let row = self.row(seen.place);
+            let lost_from = seen.scan.end_offset;
+            let beyond = mark > lost_from || seen.scan.mark_behind.is_some_and(|m| m > lost_from);
+            let short = seen.role == Role::Active && seen.size < row.byte_len;
+            let observed = Observed {
+                role: seen.role,
+                file: if short { FileState::Short } else { FileState::Sound },
+                tail: seen.scan.tail,
+                claim: if beyond { Claim::Beyond } else { Claim::None },
+            };
+            match segment::decide(observed) {
+                Decision::Keep => {}
+                Decision::Cut => return Ok(Some(seen.place)),
+                Decision::Refuse if short => {
+                    return Err(segment::too_short(&seen.file, seen.size, row));
+                }
+                Decision::Refuse => return Err(refused(seen)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Step 2: writes the unproven frames anew and syncs them.
+    fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
+        let end = seen.scan.end_position;
+        let mut position = seen.scan.unproven_from(mark);
+        if position == end {
+            return Ok(());
+        }
+        let mut buffer = vec![0; 256 << 10];
+        while position < end {
+            let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(buffer.len());
+            let piece = buffer.get_mut(..len).unwrap_or_default();
+            if seen.file.read(piece, position)? < len {
+                let what = "the segment became shorter while it was read";
+                return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
+            }
+            seen.file.write(piece, position).map_err(|partial| partial.error)?;
+            position += len as u64;
+            self.report.rewritten_bytes += len as u64;
+        }
+        seen.file.sync()
+    }
+
+    /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
+    fn edit_rows(&mut self, scanned: Vec<Scanned>, cut: Option<usize>) -> Result<Option<Active>> {
+        let log_id = self.manifest.log_id;
+        let mut active = None;
+        for seen in scanned {
+            let Some(row) = self.manifest.rows.get_mut(seen.place) else { continue };
+            if cut.is_some_and(|cut| seen.place > cut) {
+                self.report.cut_bytes += row.byte_len.max(seen.scan.end_position);
+                continue;
+            }
+            let before = *row;
+            if seen.role == Role::Active || cut == Some(seen.place) {
+                extend(row, &seen.scan);
+            }
+            if cut == Some(seen.place) {
+                self.report.cut_at = Some(seen.scan.end_offset);
+                self.report.cut_bytes += seen.scan.torn_bytes;
+            } else if seen.role == Role::Active {
+                let scan = seen.scan;
+                active = Some(Active::resume(self.dir, &before, log_id, self.reading, scan)?);
+            }
+        }
+        if let Some(cut) = cut {
+            self.manifest.rows.truncate(cut + 1);
+            self.manifest.truncation_epoch += 1;
+        }
+        for row in &mut self.manifest.rows {
+            if row.state == RowState::Written || cut.is_some() {
+                row.state = RowState::Sealed;
+            }
+            self.manifest.last_append_time =
+                self.manifest.last_append_time.max(row.last_appended_at);
+        }
+        // A segment of which nothing is left is not worth a row.
+        self.manifest.rows.retain(|row| {
+            row.state == RowState::Active || row.end_offset > row.base_offset
+        });
+        Ok(active)
+    }
+
+    fn row(&self, place: usize) -> &Row {
+        self.manifest.rows.get(place).expect("a scanned row is one of the manifest's")
+    }
+}
+
+/// Takes what a scan found into the row.
+fn extend(row: &mut Row, scan: &TailScan) {
+    if row.state == RowState::Written || row.record_count == 0 {
+        row.first_appended_at = scan.first_at.unwrap_or_default();
+    }
+    row.last_appended_at = match (scan.last_at, row.state) {
+        (Some(last_at), _) => last_at,
+        (None, RowState::Written) => scan.first_at.unwrap_or_default(),
+        (None, _) => row.last_appended_at,
+    };
+    row.end_offset = scan.end_offset;
+    row.byte_len = scan.end_position;
+    row.record_count = row.end_offset - row.base_offset;
+}
+
+fn refused(seen: &Scanned) -> Error {
+    let why = seen.scan.damage.map_or("the file ends".to_owned(), |damage| damage.why.to_string());
+    let what = format!(
+        "durable records are damaged ({why}); restore the file, or repair the log and lose them"
+    );
+    Error::new(ErrorKind::Corrupt, what)
+        .with_path(seen.file.path())
+        .with_position(seen.scan.end_position)
+        .with_offset(seen.scan.end_offset)
+}
+
+/// Files with names of ours that the manifest does not name.
+struct Leftovers {
+    names: Vec<String>,
+}
+
+impl Leftovers {
+    /// Finds them, and checks on the way that every segment the manifest names is there, and that
+    /// no segment is there that only a later manifest can have named.
+    fn find(dir: &Dir, manifest: &Manifest) -> Result<Self> {
+        let key = |row: &Row| (row.base_offset, row.segment_id);
+        let mut named: HashSet<_> = manifest.rows.iter().map(key).collect();
+        let all = named.clone();
+        let mut names = Vec::new();
+        for entry in dir.list()? {
+            match names::parse(&entry.name) {
+                Some(Name::Segment { base_offset, segment_id }) => {
+                    if named.remove(&(base_offset, segment_id)) {
+                        continue;
+                    }
+                    let name = names::segment(base_offset, segment_id);
+                    if entry.kind == EntryKind::File {
+                        refuse_newer(dir, &name, segment_id, manifest)?;
+                        names.push(name);
+                    }
+                }
+                Some(Name::Index { base_offset, segment_id })
+                    if entry.kind == EntryKind::File
+                        && !all.contains(&(base_offset, segment_id)) =>
+                {
+                    names.push(names::index(base_offset, segment_id));
+                }
+                _ => {}
+            }
+        }
+        match named.into_iter().min() {
+            None => Ok(Self { names }),
+            Some((base_offset, segment_id)) => {
+                let what = "the manifest names a segment that is not there; restore the file";
+                Err(Error::new(ErrorKind::Corrupt, what)
+                    .with_path(&dir.path_of(&names::segment(base_offset, segment_id)))
+                    .with_offset(base_offset))
+            }
+        }
+    }
+
+    fn remove(&self, dir: &Dir) -> Result<u64> {
+        for name in &self.names {
+            dir.remove(name)?;
+        }
+        Ok(self.names.len() as u64)
+    }
+}
+
+/// A segment with an id that this manifest has not given out holds records only if a later manifest
+/// named it: then this manifest is an old one, and following it would lose them.
+fn refuse_newer(dir: &Dir, name: &str, segment_id: u64, manifest: &Manifest) -> Result<()> {
+    if segment_id < manifest.next_segment_id {
+        return Ok(());
+    }
+    let Some(file) = dir.open_if_there(name, OpenMode::Read)? else { return Ok(()) };
+    if file.size()? <= SEGMENT_HEADER_LEN as u64 {
+        return Ok(());
+    }
+    let what = "the manifest is older than this segment; restore the manifest, or repair the log";
+    Err(Error::new(ErrorKind::Corrupt, what).with_path(file.path()))
+}

@@ -1,0 +1,168 @@
+//! One directory and its open files, with errors that name the file.
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::storage::DirEntry;
+use crate::storage::File;
+use crate::storage::Map;
+use crate::storage::OpenMode;
+use crate::storage::Storage;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory of a [`Storage`].
+#[derive(Clone, Debug)]
+pub(crate) struct Dir {
+    storage: Arc<dyn Storage>,
+    path: Arc<Path>,
+}
+
+impl Dir {
+    pub(crate) fn new(storage: Arc<dyn Storage>, path: PathBuf) -> Self {
+        Self { storage, path: path.into() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn open(&self, name: &str, mode: OpenMode) -> Result<Handle> {
+        let path = self.path_of(name);
+        let operation = match mode {
+            OpenMode::Create => "cannot create",
+            OpenMode::Read | OpenMode::Write => "cannot open",
+        };
+        match self.storage.open(&path, mode) {
+            Ok(file) => Ok(Handle { file, path: path.into() }),
+            Err(error) => Err(Error::io(operation, &path, error)),
+        }
+    }
+
+    /// As [`open`](Dir::open), but a file that is not there is `None`.
+    pub(crate) fn open_if_there(&self, name: &str, mode: OpenMode) -> Result<Option<Handle>> {
+        let path = self.path_of(name);
+        match self.storage.open(&path, mode) {
+            Ok(file) => Ok(Some(Handle { file, path: path.into() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("cannot open", &path, error)),
+        }
+    }
+
+    /// A new and empty file; what had the name before is removed.
+    pub(crate) fn create_anew(&self, name: &str) -> Result<Handle> {
+        self.remove(name)?;
+        self.open(name, OpenMode::Create)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<DirEntry>> {
+        let listed = self.storage.list(&self.path);
+        listed.map_err(|error| Error::io("cannot list the directory", &self.path, error))
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.path_of(from), self.path_of(to));
+        let renamed = self.storage.rename(&from, &to);
+        renamed.map_err(|error| Error::io("cannot rename to", &to, error))
+    }
+
+    /// Removes a name; does nothing if it is not there.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        match self.storage.remove(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("cannot remove", &path, error)),
+        }
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        let synced = self.storage.sync_dir(&self.path);
+        synced.map_err(|error| Error::io("cannot sync the directory", &self.path, error))
+    }
+}
+
+/// An open file and its path.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    file: Arc<dyn File>,
+    path: Arc<Path>,
+}
+
+/// A write that did not get through: `written` bytes may be in the file.
+#[derive(Debug)]
+pub(crate) struct PartialWrite {
+    pub(crate) written: usize,
+    pub(crate) error: Error,
+}
+
+impl Handle {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fills `buf` from `position` as far as the file goes and returns how far.
+    pub(crate) fn read(&self, buf: &mut [u8], position: u64) -> Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, position + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let error = Error::io("cannot read", &self.path, error);
+                    return Err(error.with_position(position + filled as u64));
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Writes all of `bytes` at `position`.
+    pub(crate) fn write(&self, bytes: &[u8], position: u64) -> Result<(), PartialWrite> {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let error = match self.file.write_at(rest, position + written as u64) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(count) => {
+                    written += count;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            let error = Error::io("cannot write", &self.path, error)
+                .with_position(position + written as u64);
+            return Err(PartialWrite { written, error });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        let synced = self.file.sync_data();
+        synced.map_err(|error| Error::io("cannot sync", &self.path, error))
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        let cut = self.file.set_len(len);
+        cut.map_err(|error| Error::io("cannot set the length of", &self.path, error))
+    }
+
+    pub(crate) fn size(&self) -> Result<u64> {
+        let size = self.file.size();
+        size.map_err(|error| Error::io("cannot ask for the length of", &self.path, error))
+    }
+
+    pub(crate) fn map(&self, len: u64) -> Result<Option<Map>> {
+        let map = self.file.map(len);
+        map.map_err(|error| Error::io("cannot map", &self.path, error))
+    }
+}
