@@ -1,51 +1,66 @@
 //! The bell that calls the background thread, and how that thread waits for it.
 
 use parking_lot::{Condvar, Mutex};
+use std::mem;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
-    rung: Mutex<Rung>,
+    calls: Mutex<Calls>,
     condvar: Condvar,
 }
 
-/// How it was rung.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rung {
-    #[default]
-    Not,
-    /// There is something to sync within the interval.
-    Soon,
-    /// Somebody waits for a sync, or a lot is unsynced.
-    Now,
+/// What the thread is called for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    /// Memory is waiting to be written.
+    pub(crate) write: bool,
+    pub(crate) sync: Urgency,
     /// The log closes.
-    Stop,
+    pub(crate) stop: bool,
+}
+
+/// How soon a sync is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    #[default]
+    Never,
+    /// Within the interval.
+    Soon,
+    /// Somebody waits for it, or a lot is unsynced.
+    Now,
 }
 
 impl Bell {
-    pub(crate) fn ring(&self, rung: Rung) {
-        let mut now = self.rung.lock();
-        if rung > *now {
-            *now = rung;
-            self.condvar.notify_one();
-        }
+    pub(crate) fn call_to_write(&self) {
+        self.calls.lock().write = true;
+        self.condvar.notify_one();
     }
 
-    /// Waits until it is rung, then, if there is time, `interval` or until it is rung again.
-    pub(crate) fn wait(&self, interval: Duration) -> Rung {
-        let mut rung = self.rung.lock();
-        while *rung == Rung::Not {
-            self.condvar.wait(&mut rung);
-        }
-        while *rung == Rung::Soon {
-            if self.condvar.wait_for(&mut rung, interval).timed_out() {
-                break;
+    pub(crate) fn call_to_sync(&self, urgency: Urgency) {
+        let mut calls = self.calls.lock();
+        calls.sync = calls.sync.max(urgency);
+        drop(calls);
+        self.condvar.notify_one();
+    }
+
+    pub(crate) fn call_to_stop(&self) {
+        self.calls.lock().stop = true;
+        self.condvar.notify_one();
+    }
+
+    /// Waits until it is rung; `None` if `timeout` passes first.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Option<Calls> {
+        let mut calls = self.calls.lock();
+        while *calls == Calls::default() {
+            match timeout {
+                None => self.condvar.wait(&mut calls),
+                Some(timeout) if self.condvar.wait_for(&mut calls, timeout).timed_out() => {
+                    return None;
+                }
+                Some(_) => {}
             }
         }
-        let heard = *rung;
-        if heard != Rung::Stop {
-            *rung = Rung::Not;
-        }
-        heard
+        Some(mem::take(&mut *calls))
     }
 }

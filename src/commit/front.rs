@@ -1,6 +1,6 @@
 //! What the front lock guards: the tail, those who wait, and whether the log still takes records.
 
-use crate::commit::bell::Rung;
+use crate::commit::bell::Urgency;
 use crate::commit::tail::Tail;
 use crate::commit::tail::TailSettings;
 use crate::commit::waiters::Mark;
@@ -41,7 +41,9 @@ pub(crate) struct Front {
     pub(crate) written_bytes: u64,
     pub(crate) durable_bytes: u64,
     /// How the background thread has been called since it last looked.
-    pub(crate) rung: Rung,
+    pub(crate) rung: Urgency,
+    /// It has been called to write since it last looked.
+    pub(crate) called_to_write: bool,
 }
 
 impl Front {
@@ -55,10 +57,29 @@ impl Front {
             appended_bytes: 0,
             written_bytes: 0,
             durable_bytes: 0,
-            rung: Rung::Not,
+            rung: Urgency::Never,
+            called_to_write: false,
         }
     }
 
+    /// Whether a record may come.
+    #[inline]
+    pub(crate) fn has_room(&self, max_unsynced_bytes: u64) -> bool {
+        matches!(self.life, Life::Open)
+            && self.unsynced_bytes() <= max_unsynced_bytes
+            && self.tail.full_until().is_none()
+    }
+
+    /// Whether a record that was accepted concerns nobody: no one waits to see it, and the
+    /// background thread knows that there is something to do.
+    #[inline]
+    pub(crate) fn is_calm(&self, early_bytes: u64) -> bool {
+        self.rung != Urgency::Never
+            && self.waiters.is_empty(Mark::Visible)
+            && (self.unsynced_bytes() < early_bytes || self.rung == Urgency::Now)
+    }
+
+    #[inline]
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.appended_bytes.saturating_sub(self.durable_bytes)
     }
@@ -69,9 +90,16 @@ impl Front {
         (!none).then(|| self.waiters.take_reached(Mark::Visible, visible))
     }
 
+    /// Whether to call the background thread to write, because a chunk is full.
+    pub(crate) fn call_to_write(&mut self) -> bool {
+        let call = !self.called_to_write && self.tail.pending_until().is_some();
+        self.called_to_write |= call;
+        call
+    }
+
     /// How to call the background thread for what is unsynced, if it has not been called so.
-    pub(crate) fn ring(&mut self, early_bytes: u64) -> Option<Rung> {
-        let due = if self.unsynced_bytes() >= early_bytes { Rung::Now } else { Rung::Soon };
+    pub(crate) fn ring(&mut self, early_bytes: u64) -> Option<Urgency> {
+        let due = if self.unsynced_bytes() >= early_bytes { Urgency::Now } else { Urgency::Soon };
         (due > self.rung).then(|| {
             self.rung = due;
             due

@@ -10,7 +10,7 @@
 //! - Every committer that waits has a leader, or was told to be one.
 
 use crate::commit::Commit;
-use crate::commit::bell::Rung;
+use crate::commit::bell::Urgency;
 use crate::commit::front::Front;
 use crate::commit::waiters::Mark;
 use crate::commit::waiters::Role;
@@ -72,7 +72,7 @@ impl Commit {
         let rings = mark != Mark::Visible && target <= self.marks.end();
         drop(front);
         if rings {
-            self.bell.ring(Rung::Now);
+            self.bell.call_to_sync(Urgency::Now);
         }
         Ok(Some(waiter))
     }
@@ -91,7 +91,7 @@ impl Commit {
     /// Tells whether there is more to sync by now.
     pub(crate) fn sync_in_background(&self) -> bool {
         let mut front = self.front.lock();
-        front.rung = Rung::Not;
+        front.rung = Urgency::Never;
         let idle = !front.leading && front.life.check_writable().is_ok();
         if idle && self.marks.durable() < self.marks.end() {
             front.leading = true;
@@ -103,7 +103,7 @@ impl Commit {
         let mut front = self.front.lock();
         let more = self.marks.durable() < self.marks.end() && front.life.check().is_ok();
         if more {
-            front.rung = front.rung.max(Rung::Soon);
+            front.rung = front.rung.max(Urgency::Soon);
         }
         more
     }
@@ -161,7 +161,7 @@ impl Commit {
         if let Some(successor) = successor {
             successor.tell(Told::Lead);
         } else if rings {
-            self.bell.ring(Rung::Now);
+            self.bell.call_to_sync(Urgency::Now);
         }
     }
 

@@ -19,7 +19,7 @@ mod watermarks;
 mod writer;
 
 pub(crate) use bell::Bell;
-pub(crate) use bell::Rung;
+pub(crate) use bell::Urgency;
 pub(crate) use front::Settings;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
@@ -150,13 +150,28 @@ impl Commit {
         let len = usize::try_from(len).unwrap_or(usize::MAX) + DELTA_MAX_LEN;
         let accepted = level == Durability::Buffered;
         let arrival = Arrival { len, count: 1, at, accepted, encoded: false };
-        let durable = self.marks.durable();
         let offset = front.tail.end();
-        let (bytes, frame_at) = front.tail.begin(arrival, durable)?;
-        let before = bytes.len();
-        record::encode(bytes, record, delta(frame_at, at));
-        let added = bytes.len() - before;
-        front.tail.finish(arrival, durable, None);
+        let added = match front.tail.push(record, &arrival) {
+            Some(added) => {
+                if accepted && front.is_calm(self.settings.sync_early_bytes()) {
+                    front.appended_bytes += added as u64;
+                    let end = front.tail.end();
+                    self.marks.set_end(end);
+                    self.marks.set_visible(end);
+                    return Ok(offset);
+                }
+                added
+            }
+            None => {
+                let durable = self.marks.durable();
+                let (bytes, frame_at) = front.tail.begin(arrival, durable)?;
+                let before = bytes.len();
+                record::encode(bytes, record, tail::delta(frame_at, at));
+                let added = bytes.len() - before;
+                front.tail.finish(arrival, durable, None);
+                added
+            }
+        };
         self.added(front, added as u64, level)?;
         Ok(offset)
     }
@@ -212,10 +227,14 @@ impl Commit {
             self.marks.set_visible(end);
             let seen = front.take_seen(end);
             let full = front.tail.full_until().is_some();
+            let writes = front.call_to_write();
             let rung = front.ring(self.settings.sync_early_bytes());
             drop(front);
             seen.into_iter().for_each(waiters::Reached::tell);
-            rung.into_iter().for_each(|rung| self.bell.ring(rung));
+            rung.into_iter().for_each(|rung| self.bell.call_to_sync(rung));
+            if writes {
+                self.bell.call_to_write();
+            }
             return if full { self.relieve() } else { Ok(()) };
         }
         let waiter = Waiter::new(end, Role::Committer);
@@ -227,7 +246,7 @@ impl Commit {
         };
         let leads = self.enlist(&mut front, mark, &waiter);
         drop(front);
-        rung.into_iter().for_each(|rung| self.bell.ring(rung));
+        rung.into_iter().for_each(|rung| self.bell.call_to_sync(rung));
         self.see_through(&waiter, mark, leads)
     }
 
@@ -241,22 +260,47 @@ impl Commit {
         }
     }
 
-    /// The front, unlocked by nobody else, with room for records.
+    /// Writes the chunks that are full, for the background thread.
+    pub(crate) fn write_in_background(&self) {
+        let until = {
+            let mut front = self.front.lock();
+            front.called_to_write = false;
+            front.tail.pending_until()
+        };
+        if let Some(until) = until {
+            // Whoever is concerned by an error has been told, or meets it at the next append.
+            drop(self.write_out(until, Purpose::Write));
+        }
+    }
+
+    /// Time since some fixed point, by the log's clock.
+    pub(crate) fn monotonic(&self) -> std::time::Duration {
+        self.clock.monotonic()
+    }
+
+    /// The front, with room for records.
+    #[inline]
     fn front_with_room(&self) -> Result<MutexGuard<'_, Front>> {
-        loop {
-            let front = self.front.lock();
+        let front = self.front.lock();
+        if front.has_room(self.settings.max_unsynced_bytes) {
+            return Ok(front);
+        }
+        self.make_room(front)
+    }
+
+    #[cold]
+    fn make_room<'a>(&'a self, mut front: MutexGuard<'a, Front>) -> Result<MutexGuard<'a, Front>> {
+        while !front.has_room(self.settings.max_unsynced_bytes) {
             front.life.check()?;
             let full_until = front.tail.full_until();
-            if front.unsynced_bytes() > self.settings.max_unsynced_bytes {
-                drop(front);
-                self.wait_for(self.marks.end(), Mark::Durable)?;
-            } else if let Some(until) = full_until {
-                drop(front);
-                self.write_out(until, Purpose::Write)?;
-            } else {
-                return Ok(front);
+            drop(front);
+            match full_until {
+                Some(until) => drop(self.write_out(until, Purpose::Write)?),
+                None => self.wait_for(self.marks.end(), Mark::Durable)?,
             }
+            front = self.front.lock();
         }
+        Ok(front)
     }
 
     /// Writes everything below `until` to its files; returns what a sync has to cover.
@@ -407,11 +451,6 @@ impl Commit {
     pub(crate) fn tail_since(&self, time: Timestamp) -> Option<Offset> {
         self.front.lock().tail.since(time)
     }
-}
-
-fn delta(frame_at: Timestamp, at: Timestamp) -> u64 {
-    let micros = at.as_micros().saturating_sub(frame_at.as_micros());
-    u64::try_from(micros).unwrap_or_default()
 }
 
 fn too_large(len: u64, max: u64) -> Error {

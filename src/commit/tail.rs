@@ -25,6 +25,7 @@ use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
 use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::record::Record;
 use crate::segment::FrameNote;
 use crate::segment;
 use crate::segment::NewSegment;
@@ -40,10 +41,10 @@ use std::time::Duration;
 const FRAME_BYTES: usize = 8 << 10;
 
 /// A chunk is handed to the writer when it reaches this.
-pub(super) const CHUNK_BYTES: usize = 256 << 10;
+pub(super) const CHUNK_BYTES: usize = 512 << 10;
 
 /// How many chunks may wait for the writer before appends wait too.
-const PENDING_MAX: usize = 2;
+const PENDING_MAX: usize = 4;
 
 /// What decides where records go.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +112,9 @@ struct OpenFrame {
     /// Append time of the last record.
     last_at: Timestamp,
     accepted: bool,
+    /// While the chunk's bytes and the end offset stay below these, records need no decision.
+    calm_len: usize,
+    calm_end: Offset,
 }
 
 /// A copy of records that are not written yet.
@@ -154,7 +158,30 @@ impl Tail {
 
     /// The end of what the writer has to write before there is room again; `None` if there is room.
     pub(crate) fn full_until(&self) -> Option<Offset> {
-        if self.pending.len() < PENDING_MAX { None } else { self.pending.back()?.end_offset() }
+        if self.pending.len() < PENDING_MAX { None } else { self.pending_until() }
+    }
+
+    /// The end of the chunks that wait for the writer.
+    pub(crate) fn pending_until(&self) -> Option<Offset> {
+        self.pending.back()?.end_offset()
+    }
+
+    /// Adds a record to the open frame if that takes no decision, as is the case for nearly all
+    /// small records; gives its encoded length if it did.
+    #[inline]
+    pub(crate) fn push(&mut self, record: &Record<'_>, arrival: &Arrival) -> Option<usize> {
+        let (open, chunk) = (self.open.as_mut()?, self.chunk.as_mut()?);
+        let before = chunk.bytes.len();
+        if open.accepted != arrival.accepted
+            || before + arrival.len >= open.calm_len
+            || self.end >= open.calm_end
+        {
+            return None;
+        }
+        open.last_at = arrival.at;
+        record::encode(&mut chunk.bytes, record, delta(open.at, arrival.at));
+        self.end = self.end + 1;
+        Some(chunk.bytes.len() - before)
     }
 
     /// Opens a frame that takes the records and gives its buffer and time. To be followed by
@@ -382,7 +409,21 @@ impl Tail {
         let start = chunk.bytes.len();
         chunk.bytes.resize(start + FRAME_HEADER_LEN, 0);
         let (base, at) = (self.end, arrival.at);
-        self.open = Some(OpenFrame { start, base, at, last_at: at, accepted: arrival.accepted });
+        let segment_room = self.settings.segment_bytes.saturating_sub(chunk.position);
+        let calm_len = usize::try_from(segment_room)
+            .unwrap_or(usize::MAX)
+            .min(CHUNK_BYTES)
+            .min(start + FRAME_HEADER_LEN + FRAME_BYTES);
+        let segment_end = chunk.segment.base_offset.checked_add(u64::from(u32::MAX));
+        self.open = Some(OpenFrame {
+            start,
+            base,
+            at,
+            last_at: at,
+            accepted: arrival.accepted,
+            calm_len,
+            calm_end: segment_end.unwrap_or(Offset::MAX),
+        });
         at
     }
 
@@ -460,6 +501,13 @@ impl Tail {
             self.pending.push_back(Arc::new(chunk));
         }
     }
+}
+
+/// How long after its frame a record was appended.
+#[inline]
+pub(super) fn delta(frame_at: Timestamp, at: Timestamp) -> u64 {
+    let micros = at.as_micros().saturating_sub(frame_at.as_micros());
+    u64::try_from(micros).unwrap_or_default()
 }
 
 /// The place in a body of dense records behind the first `count` of them.

@@ -175,6 +175,7 @@ impl Waiters {
     }
 
     /// Whether anybody waits for the mark.
+    #[inline]
     pub(crate) fn is_empty(&self, mark: Mark) -> bool {
         match mark {
             Mark::Visible => self.visible.is_empty(),

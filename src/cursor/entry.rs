@@ -27,72 +27,86 @@ use std::fmt;
 pub struct Entry<'a> {
     offset: Offset,
     appended_at: Timestamp,
-    record: RecordView<'a>,
+    timestamp: Option<Timestamp>,
+    key: Option<&'a [u8]>,
+    /// `None` is a tombstone.
+    value: Option<&'a [u8]>,
+    /// Encoded and validated.
+    headers: &'a [u8],
 }
 
 impl<'a> Entry<'a> {
+    #[inline]
     pub(super) fn new(offset: Offset, frame_at: Timestamp, record: RecordView<'a>) -> Self {
         let delta = i64::try_from(record.time_delta).unwrap_or(i64::MAX);
         let appended_at = Timestamp::from_micros(frame_at.as_micros().saturating_add(delta));
-        Self { offset, appended_at, record }
+        let RecordView { timestamp, key, value, headers, .. } = record;
+        Self { offset, appended_at, timestamp, key, value, headers }
     }
 
     /// Its place in the log.
     #[must_use]
+    #[inline]
     pub fn offset(&self) -> Offset {
         self.offset
     }
 
     /// When it was appended, by the log's clock; never before the record in front of it.
     #[must_use]
+    #[inline]
     pub fn appended_at(&self) -> Timestamp {
         self.appended_at
     }
 
     /// The caller's own time, if it was given one.
     #[must_use]
+    #[inline]
     pub fn timestamp(&self) -> Option<Timestamp> {
-        self.record.timestamp
+        self.timestamp
     }
 
     /// Its key. A record without a key differs from one with an empty key.
     #[must_use]
+    #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.record.key
+        self.key
     }
 
     /// Its value; empty for a tombstone.
     #[must_use]
+    #[inline]
     pub fn value(&self) -> &'a [u8] {
-        self.record.value.unwrap_or_default()
+        self.value.unwrap_or_default()
     }
 
     /// Whether it says that its key has no value any more.
     #[must_use]
+    #[inline]
     pub fn is_tombstone(&self) -> bool {
-        self.record.value.is_none()
+        self.value.is_none()
     }
 
     /// Its headers in the order they were given, duplicates and all.
     #[must_use]
+    #[inline]
     pub fn headers(&self) -> Headers<'a> {
-        Headers(HeaderPairs::new(self.record.headers))
+        Headers(HeaderPairs::new(self.headers))
     }
 
     /// A copy that borrows nothing.
     #[must_use]
     pub fn to_buf(&self) -> EntryBuf {
         let key = self.key().unwrap_or_default();
-        let mut bytes = Vec::with_capacity(key.len() + self.value().len() + self.record.headers.len());
+        let mut bytes = Vec::with_capacity(key.len() + self.value().len() + self.headers.len());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(self.value());
-        bytes.extend_from_slice(self.record.headers);
+        bytes.extend_from_slice(self.headers);
         EntryBuf {
             offset: self.offset,
             appended_at: self.appended_at,
-            timestamp: self.record.timestamp,
-            key_len: self.record.key.map(<[u8]>::len),
-            value_len: self.record.value.map(<[u8]>::len),
+            timestamp: self.timestamp,
+            key_len: self.key.map(<[u8]>::len),
+            value_len: self.value.map(<[u8]>::len),
             bytes: bytes.into(),
         }
     }
@@ -184,6 +198,20 @@ impl EntryBuf {
         Headers(HeaderPairs::new(self.parts().2))
     }
 
+    /// The same record, borrowed.
+    #[must_use]
+    pub fn as_entry(&self) -> Entry<'_> {
+        let (key, value, headers) = self.parts();
+        Entry {
+            offset: self.offset,
+            appended_at: self.appended_at,
+            timestamp: self.timestamp,
+            key: self.key_len.map(|_| key),
+            value: self.value_len.map(|_| value),
+            headers,
+        }
+    }
+
     fn parts(&self) -> (&[u8], &[u8], &[u8]) {
         let (key, rest) = self.bytes.split_at(self.key_len.unwrap_or_default());
         let (value, headers) = rest.split_at(self.value_len.unwrap_or_default());
@@ -193,23 +221,14 @@ impl EntryBuf {
 
 impl fmt::Debug for EntryBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (key, value, headers) = self.parts();
-        let record = RecordView {
-            offset_step: 0,
-            time_delta: 0,
-            timestamp: self.timestamp,
-            key: self.key_len.map(|_| key),
-            value: self.value_len.map(|_| value),
-            headers,
-        };
-        Entry { offset: self.offset, appended_at: self.appended_at, record }.fmt(f)
+        self.as_entry().fmt(f)
     }
 }
 
 impl<'a> From<Entry<'a>> for Record<'a> {
     /// A record like the one that was read; offset and append time are the log's.
     fn from(entry: Entry<'a>) -> Self {
-        let mut record = match entry.record.value {
+        let mut record = match entry.value {
             Some(value) => Self::new(value),
             None => Self::tombstone(entry.key().unwrap_or_default()),
         };
@@ -225,16 +244,7 @@ impl<'a> From<Entry<'a>> for Record<'a> {
 
 impl<'a> From<&'a EntryBuf> for Record<'a> {
     fn from(entry: &'a EntryBuf) -> Self {
-        let (key, value, headers) = entry.parts();
-        let record = RecordView {
-            offset_step: 0,
-            time_delta: 0,
-            timestamp: entry.timestamp,
-            key: entry.key_len.map(|_| key),
-            value: entry.value_len.map(|_| value),
-            headers,
-        };
-        Self::from(Entry { offset: entry.offset, appended_at: entry.appended_at, record })
+        Self::from(entry.as_entry())
     }
 }
 

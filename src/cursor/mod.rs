@@ -22,6 +22,7 @@ pub use wait::Wait;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
 use crate::error::Result;
+use crate::format::bytes::DecodeError;
 use crate::format::bytes::Reader;
 use crate::format::record;
 use crate::state::out_of_range;
@@ -51,7 +52,7 @@ use std::time::Duration;
 pub struct Cursor {
     view: View,
     source: Source,
-    span: Option<Span>,
+    span: Span,
     stand: Stand,
     /// The records of the span, for going back; filled when that is first asked for.
     marks: Vec<Stand>,
@@ -71,7 +72,7 @@ struct Stand {
 impl Cursor {
     pub(crate) fn new(view: View, offset: Offset) -> Self {
         let stand = Stand { offset, floor: offset, at: 0 };
-        Self { view, source: Source::default(), span: None, stand, marks: Vec::new() }
+        Self { view, source: Source::default(), span: Span::default(), stand, marks: Vec::new() }
     }
 
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
@@ -83,12 +84,12 @@ impl Cursor {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been deleted or truncated.
     /// [`Io`](crate::ErrorKind::Io) if a file cannot be read. No error moves the cursor.
     #[expect(clippy::should_implement_trait, reason = "the entry borrows from the cursor")]
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
-        if !self.is_before_record()? {
+        if self.stand.at >= self.span.len && !self.load()? {
             return Ok(None);
         }
-        let Some(span) = self.span else { return Ok(None) };
-        let (entry, behind) = decode(&self.source, &span, self.stand)?;
+        let (entry, behind) = decode(&self.source, &self.span, self.stand)?;
         self.stand = behind;
         Ok(Some(entry))
     }
@@ -106,7 +107,7 @@ impl Cursor {
                 return Err(out_of_range(stand, start, (start, self.view.end())));
             }
             let before = match self.span {
-                Some(span) if span.base < stand => self.mark_before(&span, stand)?,
+                span if span.len > 0 && span.base < stand => self.mark_before(&span, stand)?,
                 _ => None,
             };
             match before {
@@ -115,7 +116,7 @@ impl Cursor {
                 None => {}
             }
             // Nothing before it in this span: on to the span in front.
-            let limit = self.span.map_or(stand, |span| span.base.min(stand));
+            let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
             let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
                 return Ok(None);
             };
@@ -123,8 +124,7 @@ impl Cursor {
             self.enter(span);
         };
         self.stand = stand;
-        let Some(span) = self.span else { return Ok(None) };
-        decode(&self.source, &span, stand).map(|(entry, _)| Some(entry))
+        decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
     }
 
     /// The offset of the place: the next record has this offset, or the first higher one there is.
@@ -142,7 +142,7 @@ impl Cursor {
     pub fn seek(&mut self, seek: Seek) -> Result<()> {
         let offset = seek::resolve(&self.view, seek)?;
         self.source.jump();
-        self.span = None;
+        self.span = Span::default();
         self.marks.clear();
         self.stand = Stand { offset, floor: offset, at: 0 };
         Ok(())
@@ -165,19 +165,12 @@ impl Cursor {
         Wait::for_offset(&self.view, self.stand.offset)
     }
 
-    /// Loads what is in front of the cursor; tells whether there is a record.
-    fn is_before_record(&mut self) -> Result<bool> {
-        loop {
-            if let Some(span) = self.span {
-                if self.stand.at < self.source.body(&span).len() {
-                    return Ok(true);
-                }
-                // Compaction may have removed the last records of the frame.
-                let offset = self.stand.offset.max(span.end);
-                self.stand = Stand { offset, floor: offset, at: 0 };
-                self.span = None;
-            }
-            let offset = self.stand.offset;
+    /// Loads the records in front of the cursor, behind the span it is through with; tells whether
+    /// there are any.
+    fn load(&mut self) -> Result<bool> {
+        while self.stand.at >= self.span.len {
+            // Compaction may have removed the last records of the frame.
+            let offset = self.stand.offset.max(self.span.end);
             let (start, end) = (self.view.start(), self.view.end());
             if offset < start || offset > end {
                 return Err(out_of_range(offset, offset.clamp(start, end), (start, end)));
@@ -189,18 +182,18 @@ impl Cursor {
             self.enter(span);
             self.skip_to(&span, offset)?;
         }
+        Ok(true)
     }
 
     fn enter(&mut self, span: Span) {
-        self.span = Some(span);
+        self.span = span;
         self.marks.clear();
     }
 
     /// Stands in front of the first record of the span at or above `offset`.
     fn skip_to(&mut self, span: &Span, offset: Offset) -> Result<()> {
         let mut stand = Stand { offset, floor: span.base, at: 0 };
-        let len = self.source.body(span).len();
-        while stand.floor < offset && stand.at < len {
+        while stand.floor < offset && stand.at < span.len {
             let (entry, behind) = decode(&self.source, span, stand)?;
             if entry.offset() >= offset {
                 break;
@@ -215,7 +208,7 @@ impl Cursor {
     fn mark_before(&mut self, span: &Span, offset: Offset) -> Result<Option<Stand>> {
         if self.marks.is_empty() {
             let mut stand = Stand { offset: span.base, floor: span.base, at: 0 };
-            while stand.at < self.source.body(span).len() {
+            while stand.at < span.len {
                 let (entry, behind) = decode(&self.source, span, stand)?;
                 self.marks.push(Stand { offset: entry.offset(), ..stand });
                 stand = behind;
@@ -233,15 +226,17 @@ fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a
     let mut reader = Reader::new(body.get(stand.at..).unwrap_or_default());
     let record = match record::decode(&mut reader) {
         Ok(record) => record,
-        Err(why) => return Err(source.malformed(span, stand.floor, &why.to_string())),
+        Err(why) => return Err(source.malformed(span, stand.floor, why)),
     };
     let offset = stand.floor.checked_add(record.offset_step).filter(|offset| *offset < span.end);
     let Some(offset) = offset else {
-        return Err(source.malformed(span, stand.floor, "more records than the frame covers"));
+        let why = DecodeError::Malformed("more records than the frame covers");
+        return Err(source.malformed(span, stand.floor, why));
     };
+    let behind = offset.checked_add(1).unwrap_or(Offset::MAX);
     let at = body.len() - reader.remaining();
-    let behind = Stand { offset: offset + 1, floor: offset + 1, at };
-    Ok((Entry::new(offset, span.appended_at, record), behind))
+    let stand = Stand { offset: behind, floor: behind, at };
+    Ok((Entry::new(offset, span.appended_at, record), stand))
 }
 
 /// All records from a place to the high watermark, each with bytes of its own.

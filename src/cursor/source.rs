@@ -4,6 +4,7 @@ use crate::cursor::view::View;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::format::bytes::DecodeError;
 use crate::segment::Frame;
 use crate::segment::Window;
 use crate::units::Offset;
@@ -24,19 +25,22 @@ pub(crate) struct Source {
     tail_hint: Option<(Offset, usize)>,
 }
 
-/// A run of records that are read from one body.
-#[derive(Clone, Copy, Debug)]
+/// A run of records that are read from one body; by default an empty one.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Span {
     /// The offset the first record would have without an offset step.
     pub(crate) base: Offset,
     pub(crate) end: Offset,
     pub(crate) appended_at: Timestamp,
+    /// Length of the body.
+    pub(crate) len: usize,
     /// The frame it is, or `None` for a copy of the tail.
     frame: Option<Frame>,
 }
 
 impl Source {
     /// The records of a span that came from here last.
+    #[inline]
     pub(crate) fn body(&self, span: &Span) -> &[u8] {
         match (span.frame, &self.window) {
             (Some(frame), Some(window)) => window.body(&frame),
@@ -61,6 +65,7 @@ impl Source {
                     base: frame.header.base_offset,
                     end: frame.header.end_offset(),
                     appended_at: frame.header.appended_at,
+                    len: frame.header.body_len as usize,
                     frame: Some(frame),
                 }));
             }
@@ -103,12 +108,14 @@ impl Source {
             base: span.base_offset,
             end: span.end_offset,
             appended_at: span.appended_at,
+            len: self.tail.len(),
             frame: None,
         })
     }
 
     /// The error for a body that does not decode.
-    pub(crate) fn malformed(&self, span: &Span, offset: Offset, why: &str) -> Error {
+    #[cold]
+    pub(crate) fn malformed(&self, span: &Span, offset: Offset, why: DecodeError) -> Error {
         let what = format!("the log is damaged ({why})");
         let error = Error::new(ErrorKind::Corrupt, what)
             .with_offset(offset)

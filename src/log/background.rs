@@ -1,8 +1,8 @@
-//! The background thread of a log: syncs what nobody waits for, at an interval.
+//! The background thread of a log: writes and syncs what nobody waits for.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
-use crate::commit::Rung;
+use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
 use std::path::Path;
@@ -35,19 +35,36 @@ impl Background {
 
     /// Stops it and waits for it. It must not be called by the thread itself.
     pub(super) fn stop(self) {
-        self.bell.ring(Rung::Stop);
+        self.bell.call_to_stop();
         // A panic of the thread is a bug that has been reported on its own; closing goes on.
         drop(self.thread.join());
     }
 }
 
+/// Writes when it is called to, and syncs when it is called to or the interval has passed.
 fn run(commit: &Commit, bell: &Bell, interval: Duration) {
+    let mut due: Option<Duration> = None;
     loop {
-        if bell.wait(interval) == Rung::Stop {
-            return;
+        let timeout = due.map(|due| due.saturating_sub(commit.monotonic()));
+        match bell.wait(timeout) {
+            Some(calls) if calls.stop => return,
+            Some(calls) => {
+                if calls.write {
+                    commit.write_in_background();
+                }
+                due = match calls.sync {
+                    Urgency::Never => due,
+                    Urgency::Soon => due.or(Some(commit.monotonic().saturating_add(interval))),
+                    Urgency::Now => Some(Duration::ZERO),
+                };
+                if due.is_none_or(|due| due > commit.monotonic()) {
+                    continue;
+                }
+            }
+            // The interval has passed.
+            None => {}
         }
-        if commit.sync_in_background() {
-            bell.ring(Rung::Soon);
-        }
+        let more = commit.sync_in_background();
+        due = more.then(|| commit.monotonic().saturating_add(interval));
     }
 }

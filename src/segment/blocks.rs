@@ -48,6 +48,7 @@ impl Blocks {
     }
 
     /// What is in memory from `position` on.
+    #[inline]
     pub(crate) fn held(&self, position: u64) -> &[u8] {
         let skip = position.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.buffer.get(skip..)).unwrap_or_default()

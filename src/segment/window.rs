@@ -86,6 +86,7 @@ impl Window {
     }
 
     /// The body of a frame that this window gave last.
+    #[inline]
     pub(crate) fn body(&self, frame: &Frame) -> &[u8] {
         let start = frame.position + FRAME_HEADER_LEN as u64;
         let len = u64::from(frame.header.body_len);

@@ -68,6 +68,7 @@ impl Map {
     /// rules at the top of this file. They are kept in one place, the segment that owns both the
     /// map and the published end. That is also why this is private to the crate, and why a slice
     /// covers only the range asked for: unpublished bytes of the file may be changing right now.
+    #[inline]
     pub(crate) fn bytes(&self, start: u64, end: u64) -> Option<&[u8]> {
         if end > self.len() {
             return None;
