@@ -33,23 +33,13 @@ impl<'a> Record<'a> {
     /// A record with a value, which may be empty.
     #[must_use]
     pub fn new(value: impl IntoBytes<'a>) -> Self {
-        Self {
-            key: None,
-            value: Some(value.into_bytes()),
-            headers: Vec::new(),
-            timestamp: None,
-        }
+        Self { key: None, value: Some(value.into_bytes()), headers: Vec::new(), timestamp: None }
     }
 
     /// A record that says that `key` has no value any more.
     #[must_use]
     pub fn tombstone(key: impl IntoBytes<'a>) -> Self {
-        Self {
-            key: Some(key.into_bytes()),
-            value: None,
-            headers: Vec::new(),
-            timestamp: None,
-        }
+        Self { key: Some(key.into_bytes()), value: None, headers: Vec::new(), timestamp: None }
     }
 
     /// Gives it a key. An empty key is a key; no key is something else.

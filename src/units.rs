@@ -110,8 +110,7 @@ impl Sub<u64> for Offset {
 
     #[track_caller]
     fn sub(self, count: u64) -> Self {
-        self.checked_sub(count)
-            .expect("an offset below Offset::ZERO")
+        self.checked_sub(count).expect("an offset below Offset::ZERO")
     }
 }
 
@@ -125,9 +124,7 @@ impl Sub for Offset {
 
     #[track_caller]
     fn sub(self, earlier: Self) -> u64 {
-        self.0
-            .checked_sub(earlier.0)
-            .expect("the offset to subtract is the later one")
+        self.0.checked_sub(earlier.0).expect("the offset to subtract is the later one")
     }
 }
 
@@ -262,10 +259,7 @@ mod tests {
     #[test]
     fn timestamps_saturate_and_span_the_whole_range() {
         assert_eq!(Timestamp::from_secs(i64::MAX), Timestamp::MAX);
-        assert_eq!(
-            Timestamp::MAX.since(Timestamp::MIN),
-            Some(Duration::from_micros(u64::MAX))
-        );
+        assert_eq!(Timestamp::MAX.since(Timestamp::MIN), Some(Duration::from_micros(u64::MAX)));
         assert_eq!(Timestamp::MIN.since(Timestamp::MAX), None);
         let before = UNIX_EPOCH - Duration::from_micros(1_500_000);
         assert_eq!(Timestamp::from(before).to_string(), "-1.500000");

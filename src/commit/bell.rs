@@ -15,12 +15,10 @@ pub(crate) struct Bell {
 pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
-    pub(crate) sync: Urgency,
-    /// The log closes.
-    pub(crate) stop: bool,
+    pub(crate) due: Urgency,
 }
 
-/// How soon a sync is wanted.
+/// How soon a sync is wanted, if the log goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Urgency {
     #[default]
@@ -29,6 +27,8 @@ pub(crate) enum Urgency {
     Soon,
     /// Somebody waits for it, or a lot is unsynced.
     Now,
+    /// The log closes.
+    Stop,
 }
 
 impl Bell {
@@ -37,15 +37,10 @@ impl Bell {
         self.condvar.notify_one();
     }
 
-    pub(crate) fn call_to_sync(&self, urgency: Urgency) {
+    pub(crate) fn call(&self, urgency: Urgency) {
         let mut calls = self.calls.lock();
-        calls.sync = calls.sync.max(urgency);
+        calls.due = calls.due.max(urgency);
         drop(calls);
-        self.condvar.notify_one();
-    }
-
-    pub(crate) fn call_to_stop(&self) {
-        self.calls.lock().stop = true;
         self.condvar.notify_one();
     }
 

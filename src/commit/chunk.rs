@@ -23,8 +23,16 @@ pub(crate) struct ChunkFrame {
     /// Where its header begins in the chunk's bytes.
     pub(crate) start: usize,
     pub(crate) body_len: usize,
-    /// Its records were accepted as buffered: a full disk does not take them back.
-    pub(crate) accepted: bool,
+    pub(crate) accept: Accept,
+}
+
+/// When the callers of records are told that these are in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// Now that they are in memory: a full disk does not take them back any more.
+    AtOnce,
+    /// When they are written or synced: until then they can be taken back.
+    Later,
 }
 
 impl ChunkFrame {
@@ -81,7 +89,11 @@ impl Chunk {
 
     /// Drops all frames behind the last accepted one.
     pub(crate) fn keep_accepted(&mut self) {
-        let kept = self.frames.iter().rposition(|frame| frame.accepted).map_or(0, |last| last + 1);
+        let kept = self
+            .frames
+            .iter()
+            .rposition(|frame| frame.accept == Accept::AtOnce)
+            .map_or(0, |last| last + 1);
         self.frames.truncate(kept);
         self.bytes.truncate(self.frames.last().map_or(0, ChunkFrame::end));
     }

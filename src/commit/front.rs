@@ -32,8 +32,7 @@ pub(crate) struct Front {
     pub(crate) tail: Tail,
     pub(crate) waiters: Waiters,
     pub(crate) life: Life,
-    /// Somebody leads a sync, or has been told to.
-    pub(crate) leading: bool,
+    pub(crate) lead: Lead,
     /// How many commits the next leader can expect to come together.
     pub(crate) company: usize,
     /// Bytes of records: appended, written, durable.
@@ -52,7 +51,7 @@ impl Front {
             tail,
             waiters: Waiters::default(),
             life: Life::Open,
-            leading: false,
+            lead: Lead::Free,
             company: 0,
             appended_bytes: 0,
             written_bytes: 0,
@@ -105,6 +104,13 @@ impl Front {
             due
         })
     }
+}
+
+/// Whether somebody leads a sync, or has been told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    Free,
+    Taken,
 }
 
 /// Whether the log takes records.

@@ -6,12 +6,13 @@
 //!
 //! # Invariants
 //!
-//! - At most one thread leads, so at most one sync runs; `leading` says whether.
+//! - At most one thread leads, so at most one sync runs; `Front::lead` says whether.
 //! - Every committer that waits has a leader, or was told to be one.
 
 use crate::commit::Commit;
 use crate::commit::bell::Urgency;
 use crate::commit::front::Front;
+use crate::commit::front::Lead;
 use crate::commit::waiters::Mark;
 use crate::commit::waiters::Role;
 use crate::commit::waiters::Told;
@@ -22,6 +23,7 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::options::Durability;
 use crate::units::Offset;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,6 +31,13 @@ use std::time::Duration;
 /// How long a leader waits for company at most. Groups that arrive while a sync runs tend to split
 /// in two that take turns; waiting this long joins them again.
 const GATHER: Duration = Duration::from_micros(25);
+
+/// What a committer does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Leads,
+    Follows,
+}
 
 impl Commit {
     /// Blocks until the mark is at or beyond `target`.
@@ -39,9 +48,9 @@ impl Commit {
         }
         front.life.check_writable()?;
         let waiter = Waiter::new(target, Role::Committer);
-        let leads = self.enlist(&mut front, mark, &waiter);
+        let part = self.enlist(&mut front, mark, &waiter);
         drop(front);
-        self.see_through(&waiter, mark, leads)
+        self.see_through(&waiter, mark, part)
     }
 
     /// Blocks until the record at `offset` has reached `level`.
@@ -72,7 +81,7 @@ impl Commit {
         let rings = mark != Mark::Visible && target <= self.marks.end();
         drop(front);
         if rings {
-            self.bell.call_to_sync(Urgency::Now);
+            self.bell.call(Urgency::Now);
         }
         Ok(Some(waiter))
     }
@@ -92,9 +101,9 @@ impl Commit {
     pub(crate) fn sync_in_background(&self) -> bool {
         let mut front = self.front.lock();
         front.rung = Urgency::Never;
-        let idle = !front.leading && front.life.check_writable().is_ok();
+        let idle = front.lead == Lead::Free && front.life.check_writable().is_ok();
         if idle && self.marks.durable() < self.marks.end() {
-            front.leading = true;
+            front.lead = Lead::Taken;
             drop(front);
             self.lead();
         } else {
@@ -108,16 +117,17 @@ impl Commit {
         more
     }
 
-    /// Queues a waiter; tells whether it is to lead.
-    pub(super) fn enlist(&self, front: &mut Front, mark: Mark, waiter: &Arc<Waiter>) -> bool {
+    /// Queues a waiter and gives the part it plays.
+    pub(super) fn enlist(&self, front: &mut Front, mark: Mark, waiter: &Arc<Waiter>) -> Part {
         front.waiters.add(mark, Arc::clone(waiter));
         if mark != Mark::Durable {
-            return false;
+            return Part::Follows;
         }
         self.count_committing(front);
-        let leads = !front.leading;
-        front.leading = true;
-        leads
+        match mem::replace(&mut front.lead, Lead::Taken) {
+            Lead::Free => Part::Leads,
+            Lead::Taken => Part::Follows,
+        }
     }
 
     pub(super) fn count_committing(&self, front: &Front) {
@@ -125,7 +135,7 @@ impl Commit {
     }
 
     /// Does what it takes until a waiter is told its outcome.
-    pub(super) fn see_through(&self, waiter: &Waiter, mark: Mark, mut leads: bool) -> Result<()> {
+    pub(super) fn see_through(&self, waiter: &Waiter, mark: Mark, mut part: Part) -> Result<()> {
         if mark == Mark::Written
             && let Err(error) = self.write_out(waiter.target(), Purpose::Write)
         {
@@ -136,13 +146,13 @@ impl Commit {
             };
         }
         loop {
-            if leads {
+            if part == Part::Leads {
                 self.lead();
             }
             match waiter.wait() {
                 Told::Reached => return Ok(()),
                 Told::Failed(error) => return Err(error),
-                Told::Lead => leads = true,
+                Told::Lead => part = Part::Leads,
             }
         }
     }
@@ -154,14 +164,14 @@ impl Commit {
         drop(self.sync_once());
         let mut front = self.front.lock();
         let successor = front.waiters.next_leader();
-        front.leading = successor.is_some();
+        front.lead = if successor.is_some() { Lead::Taken } else { Lead::Free };
         let watched = successor.is_none() && !front.waiters.is_empty(Mark::Durable);
         let rings = watched && self.marks.durable() < self.marks.end();
         drop(front);
         if let Some(successor) = successor {
             successor.tell(Told::Lead);
         } else if rings {
-            self.bell.call_to_sync(Urgency::Now);
+            self.bell.call(Urgency::Now);
         }
     }
 

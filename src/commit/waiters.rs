@@ -94,11 +94,7 @@ impl Waiter {
     }
 
     /// As [`wait`](Waiter::wait), but gives up after `timeout`; `now` is a monotonic clock.
-    pub(crate) fn wait_for(
-        &self,
-        timeout: Duration,
-        now: impl Fn() -> Duration,
-    ) -> Option<Told> {
+    pub(crate) fn wait_for(&self, timeout: Duration, now: impl Fn() -> Duration) -> Option<Told> {
         let deadline = now().checked_add(timeout);
         loop {
             if let Some(told) = self.told_or(|| Wake::Thread(std::thread::current())) {

@@ -92,9 +92,10 @@ impl Writer {
         purpose: Purpose,
         durable: Offset,
     ) -> Result<(), Failure> {
-        let begins = self.active.as_ref().is_none_or(|active| {
-            active.segment().id() != chunk.segment.segment_id
-        });
+        let begins = self
+            .active
+            .as_ref()
+            .is_none_or(|active| active.segment().id() != chunk.segment.segment_id);
         if begins {
             self.roll(chunk.segment, durable)?;
         }
@@ -177,8 +178,8 @@ impl Writer {
         let previous = ended.as_ref().or(state.manifest.rows.last());
         let dir = self.segments.dir();
         let log_id = state.manifest.log_id;
-        let next = Active::create(dir, new, previous, log_id, self.reading)
-            .map_err(Failure::Refused)?;
+        let next =
+            Active::create(dir, new, previous, log_id, self.reading).map_err(Failure::Refused)?;
         let segment = Arc::clone(next.segment());
         let changed = self.segments.change(Some(segment), |manifest| {
             end_active(manifest, ended, durable);

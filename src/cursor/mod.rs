@@ -120,7 +120,9 @@ impl Cursor {
             let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
                 return Ok(None);
             };
-            let Some(span) = self.source.load_whole(&self.view, last)? else { return Ok(None) };
+            let Some(span) = self.source.load_whole(&self.view, last)? else {
+                return Ok(None);
+            };
             self.enter(span);
         };
         self.stand = stand;
@@ -178,7 +180,9 @@ impl Cursor {
             if offset >= self.view.high_watermark() {
                 return Ok(false);
             }
-            let Some(span) = self.source.load(&self.view, offset)? else { return Ok(false) };
+            let Some(span) = self.source.load(&self.view, offset)? else {
+                return Ok(false);
+            };
             self.enter(span);
             self.skip_to(&span, offset)?;
         }

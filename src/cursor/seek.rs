@@ -30,9 +30,7 @@ pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
         Seek::Start => Ok(start),
         Seek::End => Ok(view.high_watermark().max(start)),
         Seek::Offset(offset) if (start..=end).contains(&offset) => Ok(offset),
-        Seek::Offset(offset) => {
-            Err(out_of_range(offset, offset.clamp(start, end), (start, end)))
-        }
+        Seek::Offset(offset) => Err(out_of_range(offset, offset.clamp(start, end), (start, end))),
         Seek::Time(time) => {
             let high_watermark = view.high_watermark();
             let found = first_since(view, time)?.unwrap_or(high_watermark);

@@ -91,7 +91,9 @@ impl Source {
         {
             return Ok(Some(frame));
         }
-        let Some(segment) = view.segments.find(offset)? else { return Ok(None) };
+        let Some(segment) = view.segments.find(offset)? else {
+            return Ok(None);
+        };
         let window = match self.window.take() {
             Some(window) if window.segment().id() == segment.id() => window,
             _ => Window::new(segment)?,
@@ -117,9 +119,8 @@ impl Source {
     #[cold]
     pub(crate) fn malformed(&self, span: &Span, offset: Offset, why: DecodeError) -> Error {
         let what = format!("the log is damaged ({why})");
-        let error = Error::new(ErrorKind::Corrupt, what)
-            .with_offset(offset)
-            .with_readable_from(span.end);
+        let error =
+            Error::new(ErrorKind::Corrupt, what).with_offset(offset).with_readable_from(span.end);
         match (span.frame, &self.window) {
             (Some(frame), Some(window)) => {
                 error.with_path(window.segment().path()).with_position(frame.position)

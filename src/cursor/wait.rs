@@ -68,9 +68,13 @@ impl Future for Wait {
 
 /// Blocks until the record at `offset` may be read; `false` if `timeout` passes first.
 pub(super) fn wait(view: &View, offset: Offset, timeout: Duration) -> Result<bool> {
-    let Some(target) = offset.checked_add(1) else { return Ok(false) };
+    let Some(target) = offset.checked_add(1) else {
+        return Ok(false);
+    };
     let mark = view.mark();
-    let Some(waiter) = view.commit.watch(target, mark)? else { return Ok(true) };
+    let Some(waiter) = view.commit.watch(target, mark)? else {
+        return Ok(true);
+    };
     match view.commit.wait_at_most(&waiter, timeout) {
         Some(Told::Failed(error)) => Err(error),
         Some(_) => Ok(true),

@@ -99,9 +99,7 @@ impl<'a> Reader<'a> {
             value |= bits << shift;
             if byte < MORE {
                 if byte == 0 && shift > 0 {
-                    return Err(DecodeError::Malformed(
-                        "a varint is longer than it has to be",
-                    ));
+                    return Err(DecodeError::Malformed("a varint is longer than it has to be"));
                 }
                 return Ok(value);
             }
@@ -125,16 +123,6 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
-    }
-
-    /// Fails if anything is left.
-    #[inline]
-    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Malformed("bytes are left behind the end"))
-        }
     }
 }
 
@@ -185,10 +173,7 @@ pub(crate) struct Preamble {
 
 impl Preamble {
     pub(crate) fn new(magic: &[u8; 8]) -> Self {
-        Self {
-            magic: *magic,
-            version: U16::new(VERSION),
-        }
+        Self { magic: *magic, version: U16::new(VERSION) }
     }
 
     /// Checks how a file begins: the magic, then the version, before anything else is looked at,
@@ -232,7 +217,9 @@ mod tests {
     fn varint(bytes: &[u8]) -> Result<u64, DecodeError> {
         let mut reader = Reader::new(bytes);
         let value = reader.varint()?;
-        reader.finish()?;
+        if !reader.is_empty() {
+            return Err(DecodeError::Malformed("bytes are left"));
+        }
         Ok(value)
     }
 
@@ -246,10 +233,7 @@ mod tests {
             (300, &[0xac, 0x02]),
             (16_383, &[0xff, 0x7f]),
             (16_384, &[0x80, 0x80, 0x01]),
-            (
-                1 << 63,
-                &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
-            ),
+            (1 << 63, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]),
             (u64::MAX, &max),
         ];
         for (value, bytes) in cases {
@@ -269,15 +253,10 @@ mod tests {
             &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
             &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02],
             &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
-            &[
-                0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x81, 0x00,
-            ],
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x81, 0x00],
         ];
         for bytes in cases {
-            assert!(
-                matches!(varint(bytes), Err(DecodeError::Malformed(_))),
-                "{bytes:x?}"
-            );
+            assert!(matches!(varint(bytes), Err(DecodeError::Malformed(_))), "{bytes:x?}");
         }
     }
 
@@ -292,11 +271,8 @@ mod tests {
         assert_eq!(Reader::new(&[2, 0]).len_prefixed(), Err(DecodeError::Short));
         let mut longest = Vec::new();
         put_varint(&mut longest, u64::MAX);
-        assert_eq!(
-            Reader::new(&longest).len_prefixed(),
-            Err(DecodeError::Short)
-        );
-        assert!(Reader::new(&[0]).finish().is_err());
+        assert_eq!(Reader::new(&longest).len_prefixed(), Err(DecodeError::Short));
+        assert!(!Reader::new(&[0]).is_empty());
     }
 
     #[test]
@@ -307,7 +283,7 @@ mod tests {
         assert_eq!(reader.remaining(), 7);
         let mut reader = Reader::new(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         assert_eq!(reader.i64(), Ok(-2));
-        assert_eq!(reader.finish(), Ok(()));
+        assert!(reader.is_empty());
     }
 
     #[test]

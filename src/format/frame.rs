@@ -55,10 +55,7 @@ impl FrameHeader {
             flags: U16::ZERO,
         };
         let crc = crc(seed, covered.as_bytes());
-        zerocopy::transmute!(RawFrameHeader {
-            crc: crc.into(),
-            covered
-        })
+        zerocopy::transmute!(RawFrameHeader { crc: crc.into(), covered })
     }
 
     /// Decodes the header that `bytes` begin with.
@@ -106,11 +103,7 @@ impl FrameHeader {
     /// Everything below had been synced when the frame was closed.
     #[inline]
     pub(crate) fn durable_mark(&self) -> Offset {
-        Offset::new(
-            self.base_offset
-                .get()
-                .saturating_sub(self.durable_gap.into()),
-        )
+        Offset::new(self.base_offset.get().saturating_sub(self.durable_gap.into()))
     }
 
     /// The bytes from here to where the next frame begins: header, body, padding.
@@ -124,25 +117,15 @@ impl FrameHeader {
             return Err(DecodeError::Malformed("a frame covers no offset"));
         }
         if self.base_offset.checked_add(self.count.into()).is_none() {
-            return Err(DecodeError::Malformed(
-                "a frame reaches past the highest offset",
-            ));
+            return Err(DecodeError::Malformed("a frame reaches past the highest offset"));
         }
-        if self
-            .base_offset
-            .checked_sub(self.durable_gap.into())
-            .is_none()
-        {
-            return Err(DecodeError::Malformed(
-                "the durable mark of a frame is below offset 0",
-            ));
+        if self.base_offset.checked_sub(self.durable_gap.into()).is_none() {
+            return Err(DecodeError::Malformed("the durable mark of a frame is below offset 0"));
         }
         match self.body_len {
             0 => Err(DecodeError::Malformed("a frame has no body")),
             1..=MAX_BODY_LEN => Ok(()),
-            _ => Err(DecodeError::Malformed(
-                "the body of a frame is longer than a body can be",
-            )),
+            _ => Err(DecodeError::Malformed("the body of a frame is longer than a body can be")),
         }
     }
 }
@@ -238,24 +221,15 @@ mod tests {
     #[test]
     fn a_header_of_another_segment_is_none() {
         let bytes = header().encode(SEED);
-        assert_eq!(
-            FrameHeader::decode(&bytes, SEED + 1),
-            Err(DecodeError::BadChecksum)
-        );
+        assert_eq!(FrameHeader::decode(&bytes, SEED + 1), Err(DecodeError::BadChecksum));
     }
 
     #[test]
     fn zeros_are_never_a_frame_even_if_the_checksum_fits() {
         let zeros = [0; FRAME_HEADER_LEN];
-        assert_eq!(
-            FrameHeader::decode(&zeros, SEED),
-            Err(DecodeError::BadChecksum)
-        );
+        assert_eq!(FrameHeader::decode(&zeros, SEED), Err(DecodeError::BadChecksum));
         let kind_zero = sealed(zeros, SEED);
-        assert_eq!(
-            FrameHeader::decode(&kind_zero, SEED),
-            Err(DecodeError::BadChecksum)
-        );
+        assert_eq!(FrameHeader::decode(&kind_zero, SEED), Err(DecodeError::BadChecksum));
     }
 
     #[test]
@@ -265,69 +239,33 @@ mod tests {
             bytes[at] = value;
             assert!(!FrameHeader::may_begin(&bytes, Offset::ZERO), "byte {at}");
             let decoded = FrameHeader::decode(&sealed(bytes, SEED), SEED);
-            assert!(
-                matches!(decoded, Err(DecodeError::Unknown(_))),
-                "byte {at}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Unknown(_))), "byte {at}: {decoded:?}");
         }
     }
 
     #[test]
     fn a_header_that_contradicts_itself_is_malformed() {
         let cases = [
-            FrameHeader {
-                count: 0,
-                ..header()
-            },
-            FrameHeader {
-                body_len: 0,
-                ..header()
-            },
-            FrameHeader {
-                body_len: MAX_BODY_LEN + 1,
-                ..header()
-            },
-            FrameHeader {
-                base_offset: Offset::MAX,
-                ..header()
-            },
-            FrameHeader {
-                durable_gap: 1001,
-                ..header()
-            },
+            FrameHeader { count: 0, ..header() },
+            FrameHeader { body_len: 0, ..header() },
+            FrameHeader { body_len: MAX_BODY_LEN + 1, ..header() },
+            FrameHeader { base_offset: Offset::MAX, ..header() },
+            FrameHeader { durable_gap: 1001, ..header() },
         ];
         for case in cases {
             let decoded = FrameHeader::decode(&case.encode(SEED), SEED);
-            assert!(
-                matches!(decoded, Err(DecodeError::Malformed(_))),
-                "{case:?}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{case:?}: {decoded:?}");
         }
     }
 
     #[test]
     fn the_limits_themselves_are_valid() {
         let cases = [
-            FrameHeader {
-                body_len: 1,
-                ..header()
-            },
-            FrameHeader {
-                body_len: MAX_BODY_LEN,
-                ..header()
-            },
-            FrameHeader {
-                base_offset: Offset::MAX - 3,
-                ..header()
-            },
-            FrameHeader {
-                durable_gap: 1000,
-                ..header()
-            },
-            FrameHeader {
-                appended_at: Timestamp::MIN,
-                ..header()
-            },
+            FrameHeader { body_len: 1, ..header() },
+            FrameHeader { body_len: MAX_BODY_LEN, ..header() },
+            FrameHeader { base_offset: Offset::MAX - 3, ..header() },
+            FrameHeader { durable_gap: 1000, ..header() },
+            FrameHeader { appended_at: Timestamp::MIN, ..header() },
         ];
         for case in cases {
             assert_eq!(FrameHeader::decode(&case.encode(SEED), SEED), Ok(case));
@@ -340,9 +278,6 @@ mod tests {
         assert!(FrameHeader::may_begin(&bytes, Offset::new(1000)));
         assert!(!FrameHeader::may_begin(&bytes, Offset::new(1001)));
         assert!(!FrameHeader::may_begin(&bytes[..39], Offset::ZERO));
-        assert!(!FrameHeader::may_begin(
-            &[0; FRAME_HEADER_LEN],
-            Offset::ZERO
-        ));
+        assert!(!FrameHeader::may_begin(&[0; FRAME_HEADER_LEN], Offset::ZERO));
     }
 }

@@ -65,18 +65,8 @@ impl Files {
     }
 
     fn index_header(&self) -> IndexHeader {
-        let SegmentHeader {
-            segment_id,
-            base_offset,
-            seed,
-            ..
-        } = self.header();
-        IndexHeader {
-            segment_id,
-            base_offset,
-            segment_end: self.log.len() as u64,
-            seed,
-        }
+        let SegmentHeader { segment_id, base_offset, seed, .. } = self.header();
+        IndexHeader { segment_id, base_offset, segment_end: self.log.len() as u64, seed }
     }
 }
 
@@ -94,9 +84,7 @@ pub(super) fn to_record<'a>(view: &RecordView<'a>) -> Record<'a> {
     Record {
         key: view.key.map(Into::into),
         value: view.value.map(Into::into),
-        headers: HeaderPairs::new(view.headers)
-            .map(|(n, v)| (n.into(), v.into()))
-            .collect(),
+        headers: HeaderPairs::new(view.headers).map(|(n, v)| (n.into(), v.into())).collect(),
         timestamp: view.timestamp,
     }
 }
@@ -107,18 +95,9 @@ fn the_manifest_says_what_the_segments_say() {
     assert_eq!(manifest.encode(), MANIFEST);
     assert_eq!(manifest.log_id, 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     assert!(manifest.closed);
-    assert_eq!(
-        (manifest.next_segment_id, manifest.truncation_epoch),
-        (3, 1)
-    );
-    assert_eq!(
-        manifest.last_append_time,
-        Timestamp::from_micros(1_700_000_000_070_001)
-    );
-    assert_eq!(
-        (manifest.start_offset, manifest.end_offset()),
-        (Offset::ZERO, Offset::new(413))
-    );
+    assert_eq!((manifest.next_segment_id, manifest.truncation_epoch), (3, 1));
+    assert_eq!(manifest.last_append_time, Timestamp::from_micros(1_700_000_000_070_001));
+    assert_eq!((manifest.start_offset, manifest.end_offset()), (Offset::ZERO, Offset::new(413)));
     let states: Vec<_> = manifest.rows.iter().map(|row| row.state).collect();
     assert_eq!(states, [RowState::Sealed, RowState::Active]);
     for (row, files) in manifest.rows.iter().zip(&SEGMENTS) {
@@ -135,14 +114,8 @@ fn the_manifest_says_what_the_segments_say() {
 #[test]
 fn the_segments_form_a_chain() {
     let [first, second] = SEGMENTS.map(|files| files.header());
-    assert_eq!(
-        (first.previous_id, first.previous_end),
-        (0, first.base_offset)
-    );
-    assert_eq!(
-        (second.previous_id, second.previous_end),
-        (1, second.base_offset)
-    );
+    assert_eq!((first.previous_id, first.previous_end), (0, first.base_offset));
+    assert_eq!((second.previous_id, second.previous_end), (1, second.base_offset));
     for files in SEGMENTS {
         assert_eq!(files.header().encode(), files.log[..SEGMENT_HEADER_LEN]);
     }
@@ -172,13 +145,8 @@ fn frames_and_records_are_written_again_to_the_same_bytes() {
             }
         }
     }
-    let [_, (_, header, _), ..] = SEGMENTS[0].frames()[..] else {
-        panic!("too few frames")
-    };
-    assert_eq!(
-        (header.durable_gap, header.durable_mark()),
-        (1, Offset::ZERO)
-    );
+    let [_, (_, header, _), ..] = SEGMENTS[0].frames()[..] else { panic!("too few frames") };
+    assert_eq!((header.durable_gap, header.durable_mark()), (1, Offset::ZERO));
 }
 
 #[test]
@@ -203,20 +171,9 @@ fn the_indexes_say_where_the_frames_are() {
         let mut expected: Vec<IndexEntry> = Vec::new();
         for (position, header, _) in files.frames() {
             let position = position as u64;
-            if expected
-                .last()
-                .is_none_or(|e| position - e.position >= INDEX_INTERVAL_BYTES)
-            {
-                let FrameHeader {
-                    base_offset,
-                    appended_at,
-                    ..
-                } = header;
-                expected.push(IndexEntry {
-                    base_offset,
-                    position,
-                    appended_at,
-                });
+            if expected.last().is_none_or(|e| position - e.position >= INDEX_INTERVAL_BYTES) {
+                let FrameHeader { base_offset, appended_at, .. } = header;
+                expected.push(IndexEntry { base_offset, position, appended_at });
             }
         }
         let entries = index::decode(files.index, &files.index_header()).unwrap();
@@ -269,19 +226,13 @@ fn the_worked_example_is_what_is_written_and_read() {
 fn each_flipped_bit_and_each_truncation_is_seen() {
     check_damage("manifest", MANIFEST, Manifest::decode);
     for files in SEGMENTS {
-        check_damage(
-            "segment header",
-            &files.log[..SEGMENT_HEADER_LEN],
-            SegmentHeader::decode,
-        );
+        check_damage("segment header", &files.log[..SEGMENT_HEADER_LEN], SegmentHeader::decode);
         let header = files.index_header();
         check_damage("index", files.index, |bytes| index::decode(bytes, &header));
         let seed = files.header().seed;
         for (position, _, _) in files.frames() {
             let bytes = &files.log[position..][..FRAME_HEADER_LEN];
-            check_damage("frame header", bytes, |bytes| {
-                FrameHeader::decode(bytes, seed)
-            });
+            check_damage("frame header", bytes, |bytes| FrameHeader::decode(bytes, seed));
         }
     }
 }
@@ -317,13 +268,8 @@ fn line(offset: Offset, frame_time: Timestamp, view: &RecordView<'_>) -> String 
         time.to_string(),
         timestamp.unwrap_or_else(|| "-".to_owned()),
         view.key.map_or_else(|| "-".to_owned(), hexadecimal),
-        view.value
-            .map_or_else(|| "tombstone".to_owned(), hexadecimal),
-        if headers.is_empty() {
-            "-".to_owned()
-        } else {
-            headers.join(",")
-        },
+        view.value.map_or_else(|| "tombstone".to_owned(), hexadecimal),
+        if headers.is_empty() { "-".to_owned() } else { headers.join(",") },
     ]
     .join("\t")
 }

@@ -58,11 +58,8 @@ pub(crate) fn encode(header: &IndexHeader, entries: &[IndexEntry]) -> Vec<u8> {
     for entry in entries {
         body.extend_from_slice(RawEntry::new(entry, header).as_bytes());
     }
-    let lead = RawLead {
-        preamble: Preamble::new(MAGIC),
-        reserved: [0; 2],
-        crc: crc(0, &body).into(),
-    };
+    let lead =
+        RawLead { preamble: Preamble::new(MAGIC), reserved: [0; 2], crc: crc(0, &body).into() };
     body.splice(..0, lead.as_bytes().iter().copied());
     body
 }
@@ -77,16 +74,12 @@ pub(crate) fn decode(bytes: &[u8], expected: &IndexHeader) -> Result<Vec<IndexEn
     }
     check_reserved(&lead.reserved)?;
     if covered.header() != *expected {
-        return Err(DecodeError::Malformed(
-            "the index is of another state of the segment",
-        ));
+        return Err(DecodeError::Malformed("the index is of another state of the segment"));
     }
     let entries = <[RawEntry]>::ref_from_bytes(entries)
         .ok()
         .filter(|entries| wide(entries.len()) == u64::from(covered.entry_count.get()))
-        .ok_or(DecodeError::Malformed(
-            "the index does not end with its last entry",
-        ))?;
+        .ok_or(DecodeError::Malformed("the index does not end with its last entry"))?;
     decode_entries(entries, expected)
 }
 
@@ -111,9 +104,7 @@ fn decode_entries(
 
 fn check_first(entry: &IndexEntry, header: &IndexHeader) -> Result<(), DecodeError> {
     if entry.base_offset != header.base_offset || entry.position != wide(SEGMENT_HEADER_LEN) {
-        return Err(DecodeError::Malformed(
-            "the first index entry is not of the first frame",
-        ));
+        return Err(DecodeError::Malformed("the first index entry is not of the first frame"));
     }
     Ok(())
 }
@@ -169,10 +160,7 @@ struct RawEntry {
 
 impl RawEntry {
     fn new(entry: &IndexEntry, header: &IndexHeader) -> Self {
-        let relative = entry
-            .base_offset
-            .get()
-            .checked_sub(header.base_offset.get());
+        let relative = entry.base_offset.get().checked_sub(header.base_offset.get());
         Self {
             relative_offset: relative.map_or(NEVER, narrow).into(),
             position: narrow(entry.position).into(),
@@ -192,15 +180,9 @@ impl RawEntry {
             .base_offset
             .checked_add(relative.into())
             .filter(|_| relative != NEVER)
-            .ok_or(DecodeError::Malformed(
-                "no frame has the offset of an index entry",
-            ))?;
+            .ok_or(DecodeError::Malformed("no frame has the offset of an index entry"))?;
         let appended_at = Timestamp::from_micros(self.appended_at.get());
-        Ok(IndexEntry {
-            base_offset,
-            position,
-            appended_at,
-        })
+        Ok(IndexEntry { base_offset, position, appended_at })
     }
 }
 
@@ -252,10 +234,7 @@ mod tests {
         let bytes = encode(&header(), &entries());
         assert_eq!(bytes.len(), 48 + 3 * 16);
         assert_eq!(decode(&bytes, &header()).unwrap(), entries());
-        let empty = IndexHeader {
-            segment_end: 72,
-            ..header()
-        };
+        let empty = IndexHeader { segment_end: 72, ..header() };
         assert_eq!(decode(&encode(&empty, &[]), &empty), Ok(Vec::new()));
     }
 
@@ -263,53 +242,29 @@ mod tests {
     fn an_index_of_something_else_does_not_fit() {
         let bytes = encode(&header(), &entries());
         let others = [
-            IndexHeader {
-                segment_id: 4,
-                ..header()
-            },
-            IndexHeader {
-                base_offset: Offset::new(999),
-                ..header()
-            },
-            IndexHeader {
-                segment_end: 16_392,
-                ..header()
-            },
-            IndexHeader {
-                seed: 1,
-                ..header()
-            },
+            IndexHeader { segment_id: 4, ..header() },
+            IndexHeader { base_offset: Offset::new(999), ..header() },
+            IndexHeader { segment_end: 16_392, ..header() },
+            IndexHeader { seed: 1, ..header() },
         ];
         for other in others {
-            assert!(
-                matches!(decode(&bytes, &other), Err(DecodeError::Malformed(_))),
-                "{other:?}"
-            );
+            assert!(matches!(decode(&bytes, &other), Err(DecodeError::Malformed(_))), "{other:?}");
         }
     }
 
     #[test]
     fn entries_that_contradict_the_format_are_malformed() {
         let first = entry(0, 72, 0);
-        let below = IndexEntry {
-            base_offset: Offset::new(999),
-            ..entry(0, 80, 0)
-        };
+        let below = IndexEntry { base_offset: Offset::new(999), ..entry(0, 80, 0) };
         let cases: [(&str, &[IndexEntry]); 12] = [
             ("none, but there is a frame", &[]),
             ("first not at the base offset", &[entry(1, 72, 0)]),
             ("first not behind the header", &[entry(0, 80, 0)]),
             ("position not a multiple of 8", &[first, entry(1, 100, 0)]),
             ("position at the end", &[first, entry(1, 16_384, 0)]),
-            (
-                "position past 32 bits",
-                &[first, entry(1, (1 << 32) + 80, 0)],
-            ),
+            ("position past 32 bits", &[first, entry(1, (1 << 32) + 80, 0)]),
             ("offset past 32 bits", &[first, entry(1 << 32, 80, 0)]),
-            (
-                "last relative offset",
-                &[first, entry(u64::from(u32::MAX), 80, 0)],
-            ),
+            ("last relative offset", &[first, entry(u64::from(u32::MAX), 80, 0)]),
             ("offset below the base", &[first, below]),
             ("offset not rising", &[first, entry(0, 80, 0)]),
             ("position not rising", &[first, entry(1, 72, 0)]),
@@ -317,33 +272,19 @@ mod tests {
         ];
         for (what, entries) in cases {
             let decoded = decode(&encode(&header(), entries), &header());
-            assert!(
-                matches!(decoded, Err(DecodeError::Malformed(_))),
-                "{what}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{what}: {decoded:?}");
         }
     }
 
     #[test]
     fn an_offset_past_the_highest_is_malformed() {
-        let header = IndexHeader {
-            base_offset: Offset::MAX,
-            ..header()
-        };
-        let mut bytes = encode(
-            &header,
-            &[IndexEntry {
-                base_offset: Offset::MAX,
-                ..entry(0, 72, 0)
-            }],
-        );
+        let header = IndexHeader { base_offset: Offset::MAX, ..header() };
+        let mut bytes =
+            encode(&header, &[IndexEntry { base_offset: Offset::MAX, ..entry(0, 72, 0) }]);
         bytes[48] = 1;
         let crc = crc(0, &bytes[16..]);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(
-            decode(&bytes, &header),
-            Err(DecodeError::Malformed(_))
-        ));
+        assert!(matches!(decode(&bytes, &header), Err(DecodeError::Malformed(_))));
     }
 
     #[test]
@@ -355,10 +296,7 @@ mod tests {
             let crc = crc(0, &bytes[16..]);
             bytes[12..16].copy_from_slice(&crc.to_le_bytes());
             let decoded = decode(&bytes, &header());
-            assert!(
-                matches!(decoded, Err(DecodeError::Malformed(_))),
-                "{len}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{len}: {decoded:?}");
         }
     }
 

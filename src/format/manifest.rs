@@ -77,9 +77,7 @@ impl Manifest {
         let raw_rows = <[RawRow]>::ref_from_bytes(rows)
             .ok()
             .filter(|rows| wide(rows.len()) == u64::from(header.row_count.get()))
-            .ok_or(DecodeError::Malformed(
-                "the manifest does not end with its last row",
-            ))?;
+            .ok_or(DecodeError::Malformed("the manifest does not end with its last row"))?;
         let mut rows = Vec::with_capacity(raw_rows.len());
         for raw in raw_rows {
             rows.push(raw.row()?);
@@ -99,9 +97,7 @@ impl Manifest {
 
     /// Where the log ends, as far as the manifest knows: an active segment may go on.
     pub(crate) fn end_offset(&self) -> Offset {
-        self.rows
-            .last()
-            .map_or(self.start_offset, |row| row.end_offset)
+        self.rows.last().map_or(self.start_offset, |row| row.end_offset)
     }
 
     fn check(&self) -> Result<(), DecodeError> {
@@ -110,14 +106,9 @@ impl Manifest {
             row.check_next(next)?;
         }
         self.check_ids()?;
-        let base_offset = self
-            .rows
-            .first()
-            .map_or(self.start_offset, |row| row.base_offset);
+        let base_offset = self.rows.first().map_or(self.start_offset, |row| row.base_offset);
         if !(base_offset..=self.end_offset()).contains(&self.start_offset) {
-            return Err(DecodeError::Malformed(
-                "the start offset is outside the segments",
-            ));
+            return Err(DecodeError::Malformed("the start offset is outside the segments"));
         }
         Ok(())
     }
@@ -126,11 +117,7 @@ impl Manifest {
         // Nearly always in order already, since ids rise: the sort is for what compaction left.
         let mut ids: Vec<u64> = self.rows.iter().map(|row| row.segment_id).collect();
         ids.sort_unstable();
-        if ids
-            .iter()
-            .zip(ids.iter().skip(1))
-            .any(|(id, next)| id == next)
-        {
+        if ids.iter().zip(ids.iter().skip(1)).any(|(id, next)| id == next) {
             return Err(DecodeError::Malformed("two segments have the same id"));
         }
         if ids.first() == Some(&0) {
@@ -138,9 +125,7 @@ impl Manifest {
         }
         let highest = ids.last().copied().unwrap_or(0);
         if self.next_segment_id <= highest {
-            return Err(DecodeError::Malformed(
-                "the next segment id is used already",
-            ));
+            return Err(DecodeError::Malformed("the next segment id is used already"));
         }
         Ok(())
     }
@@ -217,10 +202,7 @@ mod tests {
         let mut manifest = manifest();
         change(&mut manifest);
         let decoded = Manifest::decode(&manifest.encode());
-        assert!(
-            matches!(decoded, Err(DecodeError::Malformed(_))),
-            "{what}: {decoded:?}"
-        );
+        assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{what}: {decoded:?}");
     }
 
     /// `bytes` with a checksum that fits.
@@ -233,11 +215,7 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back() {
-        let empty = Manifest {
-            rows: Vec::new(),
-            closed: true,
-            ..manifest()
-        };
+        let empty = Manifest { rows: Vec::new(), closed: true, ..manifest() };
         assert_eq!(empty.encode().len(), 84);
         assert_eq!(empty.end_offset(), Offset::new(12));
         assert_eq!(manifest().end_offset(), Offset::new(35));
@@ -250,12 +228,8 @@ mod tests {
     fn rows_follow_each_other_in_the_order_of_states() {
         check_malformed("gap", |m| m.rows[1].base_offset = Offset::new(21));
         check_malformed("overlap", |m| m.rows[0].end_offset = Offset::new(21));
-        check_malformed("sealed behind written", |m| {
-            m.rows[2].state = RowState::Sealed
-        });
-        check_malformed("active before the end", |m| {
-            m.rows[1].state = RowState::Active
-        });
+        check_malformed("sealed behind written", |m| m.rows[2].state = RowState::Sealed);
+        check_malformed("active before the end", |m| m.rows[1].state = RowState::Active);
         check_malformed("active first", |m| m.rows[0].state = RowState::Active);
     }
 
@@ -274,25 +248,18 @@ mod tests {
     fn the_start_offset_lies_within_the_rows() {
         check_malformed("below", |m| m.start_offset = Offset::new(9));
         check_malformed("above", |m| m.start_offset = Offset::new(36));
-        let at_end = Manifest {
-            start_offset: Offset::new(35),
-            ..manifest()
-        };
+        let at_end = Manifest { start_offset: Offset::new(35), ..manifest() };
         assert!(Manifest::decode(&at_end.encode()).is_ok());
     }
 
     #[test]
     fn a_row_does_not_contradict_itself() {
-        check_malformed("ends before it begins", |m| {
-            m.rows[2].end_offset = Offset::new(29)
-        });
+        check_malformed("ends before it begins", |m| m.rows[2].end_offset = Offset::new(29));
         check_malformed("more records than offsets", |m| m.rows[2].record_count = 6);
         check_malformed("2^32 offsets", |m| {
             m.rows[2].end_offset = Offset::new(30 + (1 << 32));
         });
-        check_malformed("times fall", |m| {
-            m.rows[0].first_appended_at = Timestamp::MAX
-        });
+        check_malformed("times fall", |m| m.rows[0].first_appended_at = Timestamp::MAX);
         check_malformed("times of no record", |m| m.rows[0].record_count = 0);
         check_malformed("shorter than a header", |m| m.rows[0].byte_len = 64);
         check_malformed("not a multiple of 8", |m| m.rows[0].byte_len = 4097);
@@ -307,10 +274,7 @@ mod tests {
             let mut bytes = manifest().encode();
             bytes[at] = 0x10;
             let decoded = Manifest::decode(&sealed(bytes));
-            assert!(
-                matches!(decoded, Err(DecodeError::Unknown(_))),
-                "byte {at}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Unknown(_))), "byte {at}: {decoded:?}");
         }
     }
 
@@ -321,10 +285,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes.resize(len, 0);
             let decoded = Manifest::decode(&sealed(bytes));
-            assert!(
-                matches!(decoded, Err(DecodeError::Malformed(_))),
-                "{len}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{len}: {decoded:?}");
         }
     }
 

@@ -26,14 +26,8 @@ pub(crate) enum Name {
     Lock,
     Manifest,
     ManifestNext,
-    Segment {
-        base_offset: Offset,
-        segment_id: u64,
-    },
-    Index {
-        base_offset: Offset,
-        segment_id: u64,
-    },
+    Segment { base_offset: Offset, segment_id: u64 },
+    Index { base_offset: Offset, segment_id: u64 },
 }
 
 /// What a name stands for, or `None` if the file is not ours and is to be left alone.
@@ -51,14 +45,12 @@ pub(crate) fn parse(name: &OsStr) -> Option<Name> {
     let segment_id = segment_id.parse().ok().filter(|id| *id != 0)?;
     // Printing it again settles zeros, signs and all else that a number can be written with.
     match kind {
-        "log" if segment(base_offset, segment_id) == name => Some(Name::Segment {
-            base_offset,
-            segment_id,
-        }),
-        "index" if index(base_offset, segment_id) == name => Some(Name::Index {
-            base_offset,
-            segment_id,
-        }),
+        "log" if segment(base_offset, segment_id) == name => {
+            Some(Name::Segment { base_offset, segment_id })
+        }
+        "index" if index(base_offset, segment_id) == name => {
+            Some(Name::Index { base_offset, segment_id })
+        }
         _ => None,
     }
 }
@@ -72,18 +64,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_format() {
-        assert_eq!(
-            segment(Offset::ZERO, 1),
-            "00000000000000000000-00000001.log"
-        );
-        assert_eq!(
-            index(Offset::new(407), 12),
-            "00000000000000000407-00000012.index"
-        );
-        assert_eq!(
-            segment(Offset::MAX, u64::MAX),
-            "18446744073709551615-18446744073709551615.log"
-        );
+        assert_eq!(segment(Offset::ZERO, 1), "00000000000000000000-00000001.log");
+        assert_eq!(index(Offset::new(407), 12), "00000000000000000407-00000012.index");
+        assert_eq!(segment(Offset::MAX, u64::MAX), "18446744073709551615-18446744073709551615.log");
         assert_eq!(parse(OsStr::new("LOCK")), Some(Name::Lock));
         assert_eq!(parse(OsStr::new("MANIFEST")), Some(Name::Manifest));
         assert_eq!(parse(OsStr::new("MANIFEST.next")), Some(Name::ManifestNext));

@@ -35,29 +35,15 @@ pub(crate) fn decode<'a>(reader: &mut Reader<'a>) -> Result<RecordView<'a>, Deco
         return Err(DecodeError::Unknown("a flag of a record"));
     }
     let has = |flag: u8| flags & flag != 0;
-    let offset_step = if has(OFFSET_STEP) {
-        decode_offset_step(reader)?
-    } else {
-        0
-    };
-    let time_delta = if has(TIME_DELTA) {
-        decode_time_delta(reader)?
-    } else {
-        0
-    };
+    let offset_step = if has(OFFSET_STEP) { decode_offset_step(reader)? } else { 0 };
+    let time_delta = if has(TIME_DELTA) { decode_time_delta(reader)? } else { 0 };
     let timestamp = has(TIMESTAMP).then(|| reader.i64()).transpose()?;
     let key = has(KEY).then(|| reader.len_prefixed()).transpose()?;
-    let value = (!has(TOMBSTONE))
-        .then(|| reader.len_prefixed())
-        .transpose()?;
+    let value = (!has(TOMBSTONE)).then(|| reader.len_prefixed()).transpose()?;
     if key.is_none() && value.is_none() {
         return Err(DecodeError::Malformed("a tombstone has no key"));
     }
-    let headers = if has(HEADERS) {
-        decode_headers(reader)?
-    } else {
-        &[]
-    };
+    let headers = if has(HEADERS) { decode_headers(reader)? } else { &[] };
     Ok(RecordView {
         offset_step,
         time_delta,
@@ -123,9 +109,7 @@ pub(crate) struct HeaderPairs<'a> {
 
 impl<'a> HeaderPairs<'a> {
     pub(crate) fn new(headers: &'a [u8]) -> Self {
-        Self {
-            rest: Reader::new(headers),
-        }
+        Self { rest: Reader::new(headers) }
     }
 }
 
@@ -215,11 +199,7 @@ fn prefixed_len(bytes: &[u8]) -> u64 {
 #[cold]
 fn headers_len(record: &Record<'_>) -> u64 {
     let pair_len = |name: &str, value: &[u8]| prefixed_len(name.as_bytes()) + prefixed_len(value);
-    record
-        .headers
-        .iter()
-        .map(|(name, value)| pair_len(name, value))
-        .sum()
+    record.headers.iter().map(|(name, value)| pair_len(name, value)).sum()
 }
 
 const KEY: u8 = 1 << 0;
@@ -244,7 +224,9 @@ mod tests {
     fn decode_all(bytes: &[u8]) -> Result<RecordView<'_>, DecodeError> {
         let mut reader = Reader::new(bytes);
         let record = decode(&mut reader)?;
-        reader.finish()?;
+        if !reader.is_empty() {
+            return Err(DecodeError::Malformed("bytes are left"));
+        }
         Ok(record)
     }
 
@@ -261,9 +243,7 @@ mod tests {
                 (key, None) => Record::tombstone(key.unwrap_or_default()),
             };
             record.timestamp = timestamp.map(Timestamp::from_micros);
-            headers
-                .into_iter()
-                .fold(record, |record, (name, value)| record.header(name, value))
+            headers.into_iter().fold(record, |record, (name, value)| record.header(name, value))
         })
     }
 
@@ -298,18 +278,11 @@ mod tests {
         let record = decode_all(&bytes).unwrap();
         assert_eq!((record.offset_step, record.time_delta), (300, 5));
         assert_eq!(record.timestamp, Some(Timestamp::from_micros(-1)));
-        assert_eq!(
-            (record.key, record.value),
-            (Some(&b"k"[..]), Some(&b"vw"[..]))
-        );
+        assert_eq!((record.key, record.value), (Some(&b"k"[..]), Some(&b"vw"[..])));
         let headers: Vec<_> = HeaderPairs::new(record.headers).collect();
         assert_eq!(headers, [("n", &b""[..]), ("", &[0xfe])]);
         for len in 0..bytes.len() {
-            assert_eq!(
-                decode_all(&bytes[..len]).unwrap_err(),
-                DecodeError::Short,
-                "{len} bytes"
-            );
+            assert_eq!(decode_all(&bytes[..len]).unwrap_err(), DecodeError::Short, "{len} bytes");
         }
     }
 
@@ -321,34 +294,19 @@ mod tests {
             ("time delta 0", &[0b0001_0000, 0x00, 0x00]),
             ("no headers", &[0b0000_0100, 0x00, 0x00]),
             ("headers of one byte", &[0b0000_0100, 0x00, 0x01, 0x00]),
-            (
-                "header past the headers",
-                &[0b0000_0100, 0x00, 0x02, 0x00, 0x01, b'v'],
-            ),
-            (
-                "half a pair at the end",
-                &[0b0000_0100, 0x00, 0x03, 0x00, 0x00, 0x00],
-            ),
-            (
-                "name not UTF-8",
-                &[0b0000_0100, 0x00, 0x03, 0x01, 0xff, 0x00],
-            ),
+            ("header past the headers", &[0b0000_0100, 0x00, 0x02, 0x00, 0x01, b'v']),
+            ("half a pair at the end", &[0b0000_0100, 0x00, 0x03, 0x00, 0x00, 0x00]),
+            ("name not UTF-8", &[0b0000_0100, 0x00, 0x03, 0x01, 0xff, 0x00]),
             ("value length too long", &[0b0000_0000, 0x81, 0x00, b'v']),
         ];
         for (what, bytes) in cases {
             let decoded = decode_all(bytes);
-            assert!(
-                matches!(decoded, Err(DecodeError::Malformed(_))),
-                "{what}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{what}: {decoded:?}");
         }
         for flags in [0b0100_0000, 0b1000_0000] {
             let bytes = [flags, 0x00];
             let decoded = decode_all(&bytes);
-            assert!(
-                matches!(decoded, Err(DecodeError::Unknown(_))),
-                "{flags:#b}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Unknown(_))), "{flags:#b}");
         }
     }
 

@@ -58,35 +58,23 @@ impl Row {
             return Err(DecodeError::Malformed("a segment has 2^32 offsets or more"));
         }
         if self.record_count > end {
-            return Err(DecodeError::Malformed(
-                "a segment has more records than offsets",
-            ));
+            return Err(DecodeError::Malformed("a segment has more records than offsets"));
         }
         if self.first_appended_at > self.last_appended_at {
-            return Err(DecodeError::Malformed(
-                "the times of a segment run backwards",
-            ));
+            return Err(DecodeError::Malformed("the times of a segment run backwards"));
         }
         let times = [self.first_appended_at, self.last_appended_at];
         if self.record_count == 0 && times != [Timestamp::ZERO; 2] {
-            return Err(DecodeError::Malformed(
-                "a segment without records has times",
-            ));
+            return Err(DecodeError::Malformed("a segment without records has times"));
         }
         if !self.byte_len.is_multiple_of(ALIGNMENT) {
-            return Err(DecodeError::Malformed(
-                "a segment's length is not a multiple of 8",
-            ));
+            return Err(DecodeError::Malformed("a segment's length is not a multiple of 8"));
         }
         if self.byte_len < wide(SEGMENT_HEADER_LEN) {
-            return Err(DecodeError::Malformed(
-                "a segment is shorter than its header",
-            ));
+            return Err(DecodeError::Malformed("a segment is shorter than its header"));
         }
         if self.byte_len >= MAX_SEGMENT_LEN + MAX_FRAME_LEN {
-            return Err(DecodeError::Malformed(
-                "a segment is longer than a segment can be",
-            ));
+            return Err(DecodeError::Malformed("a segment is longer than a segment can be"));
         }
         Ok(())
     }
@@ -94,19 +82,13 @@ impl Row {
     /// Checks what the row says together with the one behind it.
     pub(super) fn check_next(&self, next: &Self) -> Result<(), DecodeError> {
         if next.base_offset != self.end_offset {
-            return Err(DecodeError::Malformed(
-                "a segment does not begin where the last one ends",
-            ));
+            return Err(DecodeError::Malformed("a segment does not begin where the last one ends"));
         }
         if self.state == RowState::Active {
-            return Err(DecodeError::Malformed(
-                "the active segment is not the last one",
-            ));
+            return Err(DecodeError::Malformed("the active segment is not the last one"));
         }
         if next.state < self.state {
-            return Err(DecodeError::Malformed(
-                "a sealed segment comes after a written one",
-            ));
+            return Err(DecodeError::Malformed("a sealed segment comes after a written one"));
         }
         Ok(())
     }

@@ -51,10 +51,7 @@ impl SegmentHeader {
             reserved_64: [0; 4],
         };
         let crc = crc(0, covered.as_bytes());
-        zerocopy::transmute!(RawSegmentHeader {
-            covered,
-            crc: crc.into()
-        })
+        zerocopy::transmute!(RawSegmentHeader { covered, crc: crc.into() })
     }
 
     /// Decodes the header that `bytes` begin with.
@@ -145,35 +142,17 @@ mod tests {
 
     #[test]
     fn each_contradiction_is_named() {
-        assert_eq!(
-            SegmentHeader::decode(&changed(7, b'X')),
-            Err(DecodeError::BadMagic)
-        );
-        assert_eq!(
-            SegmentHeader::decode(&changed(8, 2)),
-            Err(DecodeError::Version(2))
-        );
+        assert_eq!(SegmentHeader::decode(&changed(7, b'X')), Err(DecodeError::BadMagic));
+        assert_eq!(SegmentHeader::decode(&changed(8, 2)), Err(DecodeError::Version(2)));
         for at in [10, 11, 64, 67] {
             let decoded = SegmentHeader::decode(&changed(at, 1));
-            assert!(
-                matches!(decoded, Err(DecodeError::Unknown(_))),
-                "byte {at}: {decoded:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Unknown(_))), "byte {at}: {decoded:?}");
         }
-        let no_id = SegmentHeader {
-            segment_id: 0,
-            ..header()
-        };
-        let no_seed = SegmentHeader {
-            seed: 0,
-            ..header()
-        };
+        let no_id = SegmentHeader { segment_id: 0, ..header() };
+        let no_seed = SegmentHeader { seed: 0, ..header() };
         for case in [no_id, no_seed] {
             let decoded = SegmentHeader::decode(&case.encode());
-            assert!(
-                matches!(decoded, Err(DecodeError::Malformed(_))),
-                "{case:?}"
-            );
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{case:?}");
         }
     }
 
@@ -182,9 +161,6 @@ mod tests {
         let mut bytes = header().encode();
         bytes[8] = 2;
         assert_eq!(SegmentHeader::decode(&bytes), Err(DecodeError::Version(2)));
-        assert_eq!(
-            SegmentHeader::decode(&bytes[..20]),
-            Err(DecodeError::Version(2))
-        );
+        assert_eq!(SegmentHeader::decode(&bytes[..20]), Err(DecodeError::Version(2)));
     }
 }

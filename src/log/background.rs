@@ -35,7 +35,7 @@ impl Background {
 
     /// Stops it and waits for it. It must not be called by the thread itself.
     pub(super) fn stop(self) {
-        self.bell.call_to_stop();
+        self.bell.call(Urgency::Stop);
         // A panic of the thread is a bug that has been reported on its own; closing goes on.
         drop(self.thread.join());
     }
@@ -47,15 +47,15 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
     loop {
         let timeout = due.map(|due| due.saturating_sub(commit.monotonic()));
         match bell.wait(timeout) {
-            Some(calls) if calls.stop => return,
+            Some(calls) if calls.due == Urgency::Stop => return,
             Some(calls) => {
                 if calls.write {
                     commit.write_in_background();
                 }
-                due = match calls.sync {
+                due = match calls.due {
                     Urgency::Never => due,
                     Urgency::Soon => due.or(Some(commit.monotonic().saturating_add(interval))),
-                    Urgency::Now => Some(Duration::ZERO),
+                    Urgency::Now | Urgency::Stop => Some(Duration::ZERO),
                 };
                 if due.is_none_or(|due| due > commit.monotonic()) {
                     continue;

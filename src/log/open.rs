@@ -21,6 +21,7 @@ use crate::manifest;
 use crate::options::Maintenance;
 use crate::options::Options;
 use crate::segment::Reading;
+use crate::state::Found;
 use crate::state::Recovered;
 use crate::state::Recovery;
 use crate::state::Segments;
@@ -97,8 +98,9 @@ impl Options {
             if let Some(Name::Segment { .. }) = names::parse(&entry.name) {
                 let what = "the manifest is missing, but there are segments; restore the manifest, \
                             or repair the log";
-                return Err(Error::new(ErrorKind::Corrupt, what)
-                    .with_path(&dir.path_of(names::MANIFEST)));
+                return Err(
+                    Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(names::MANIFEST))
+                );
             }
         }
         let manifest = Manifest {
@@ -111,17 +113,14 @@ impl Options {
             rows: Vec::new(),
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
-        let report = Recovery { new: true, clean: true, ..Recovery::default() };
+        let report = Recovery { found: Found::New, ..Recovery::default() };
         Ok(Recovered { manifest, active: None, report })
     }
 
     fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
         let Recovered { manifest, active, report } = recovered;
         let settings = Settings {
-            tail: TailSettings {
-                segment_bytes: self.segment_bytes,
-                segment_age: self.segment_age,
-            },
+            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
             max_batch_bytes: self.max_batch_bytes,
             max_unsynced_bytes: self.max_unsynced_bytes,
         };
@@ -134,8 +133,7 @@ impl Options {
         };
         let state = State { manifest, active: active.as_ref().map(|a| Arc::clone(a.segment())) };
         let segments = Arc::new(Segments::new(dir.clone(), self.read_mode, state));
-        let writer =
-            Writer::new(Arc::clone(&segments), self.reading(), self.segment_bytes, active);
+        let writer = Writer::new(Arc::clone(&segments), self.reading(), self.segment_bytes, active);
         let bell = Arc::new(Bell::default());
         let clock = Arc::clone(&self.clock);
         let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));

@@ -102,7 +102,13 @@ impl Active {
         let position = SEGMENT_HEADER_LEN as u64;
         Ok(Self {
             dir: dir.clone(),
-            segment: segment(file, header, reading, SparseIndex::default(), (position, new.base_offset)),
+            segment: segment(
+                file,
+                header,
+                reading,
+                SparseIndex::default(),
+                (position, new.base_offset),
+            ),
             end_offset: new.base_offset,
             position,
             first_at: None,
@@ -113,7 +119,13 @@ impl Active {
     }
 
     /// Goes on with the active segment of a manifest, which recovery has scanned to its end.
-    pub(crate) fn resume(dir: &Dir, row: &Row, log_id: u128, reading: Reading, scan: TailScan) -> Result<Self> {
+    pub(crate) fn resume(
+        dir: &Dir,
+        row: &Row,
+        log_id: u128,
+        reading: Reading,
+        scan: TailScan,
+    ) -> Result<Self> {
         let (file, header) = super::open_file(dir, row, log_id, OpenMode::Write)?;
         let size = file.size()?;
         let mut index = index::load_or_build(dir, &file, &header, row.byte_len)?;
@@ -189,7 +201,9 @@ impl Active {
         let goal = (needed + ZERO_AHEAD_BYTES).min(segment_bytes.max(needed));
         let mut position = self.zeroed_to.max(self.position);
         while position < goal {
-            let len = usize::try_from(goal - position).unwrap_or(usize::MAX).min(piece.len());
+            // Up to the next multiple of the piece, so that folios are aligned.
+            let stop = (position + 1).next_multiple_of(ZERO_PIECE_BYTES as u64).min(goal);
+            let len = usize::try_from(stop - position).unwrap_or(usize::MAX);
             if self.segment.file.write(piece.get(..len).unwrap_or_default(), position).is_err() {
                 return;
             }

@@ -78,11 +78,15 @@ pub(crate) fn load_or_build(
 /// The index from its file. Whatever is wrong with the file makes it no index, not an error.
 fn load(dir: &Dir, header: &SegmentHeader, end: u64) -> Result<Option<SparseIndex>> {
     let name = names::index(header.base_offset, header.segment_id);
-    let Ok(Some(file)) = dir.open_if_there(&name, OpenMode::Read) else { return Ok(None) };
+    let Ok(Some(file)) = dir.open_if_there(&name, OpenMode::Read) else {
+        return Ok(None);
+    };
     // No index of this segment is longer than one entry an interval and the header.
     let limit = 64 + 16 * (end / INDEX_INTERVAL_BYTES + 1);
     let size = file.size()?;
-    let Some(len) = usize::try_from(size).ok().filter(|_| size <= limit) else { return Ok(None) };
+    let Some(len) = usize::try_from(size).ok().filter(|_| size <= limit) else {
+        return Ok(None);
+    };
     let mut bytes = vec![0; len];
     let read = file.read(&mut bytes, 0)?;
     bytes.truncate(read);

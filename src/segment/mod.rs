@@ -153,7 +153,9 @@ impl Segment {
         if let Some(map) = self.map.read().as_ref().filter(|map| map.len() >= end) {
             return Ok(Some(Arc::clone(map)));
         }
-        let Some(map) = self.file.map(self.map_len.max(end))? else { return Ok(None) };
+        let Some(map) = self.file.map(self.map_len.max(end))? else {
+            return Ok(None);
+        };
         let map = Arc::new(map);
         *self.map.write() = Some(Arc::clone(&map));
         Ok(Some(map))

@@ -5,17 +5,19 @@
 //! apart: bytes below a mark were synced before that frame was written, so no crash explains that
 //! they are gone.
 //!
-//! | role    | file             | behind the last sound frame      | decision |
-//! |---------|------------------|----------------------------------|----------|
-//! | any     | missing          |                                  | refuse   |
-//! | any     | header not ours  |                                  | refuse   |
-//! | active  | below durable end|                                  | refuse   |
-//! | any     | sound            | damage, a later mark beyond it   | refuse   |
-//! | written | sound            | its end, as the manifest says    | keep     |
-//! | written | sound            | anything else, no mark beyond it | cut      |
-//! | active  | sound            | end of file                      | keep     |
-//! | active  | sound            | only zeros                       | keep     |
-//! | active  | sound            | damage, no mark beyond it        | cut      |
+//! | role    | file              | behind the last sound frame      | decision |
+//! |---------|-------------------|----------------------------------|----------|
+//! | any     | missing, not ours |                                  | refuse   |
+//! | active  | below durable end |                                  | refuse   |
+//! | any     | there             | damage, a later mark beyond it   | refuse   |
+//! | written | there             | its end, as the manifest says    | keep     |
+//! | written | there             | anything else, no mark beyond it | cut      |
+//! | active  | there             | end of file                      | keep     |
+//! | active  | there             | only zeros                       | keep     |
+//! | active  | there             | damage, no mark beyond it        | cut      |
+//!
+//! A file that is missing, or whose header is damaged or that of another segment or log, is refused
+//! where it is opened; [`decide`] is the rest of the table.
 //!
 //! *Keep*: the frames are written anew where nothing proves them durable, and synced. *Cut*: the
 //! same, and the segment ends there for good; what follows it is dropped. *Refuse*: `Corrupt`, and
@@ -48,12 +50,10 @@ pub(crate) enum Role {
 /// What became of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileState {
-    Missing,
-    /// The header is damaged, or that of another segment or log.
-    NotOurs,
     /// Ends below what was durable.
     Short,
-    Sound,
+    /// As long as it was durable, or longer.
+    There,
 }
 
 /// What follows the last sound frame.
@@ -100,14 +100,13 @@ pub(crate) enum Decision {
 pub(crate) fn decide(observed: Observed) -> Decision {
     let Observed { role, file, tail, claim } = observed;
     match (role, file, tail, claim) {
-        (_, FileState::Missing | FileState::NotOurs, _, _) => Decision::Refuse,
         // A written segment may be short of its end after a crash: it was never synced.
         (Role::Active, FileState::Short, _, _) => Decision::Refuse,
         (Role::Written, _, Tail::End, _) => Decision::Keep,
         (_, _, _, Claim::Beyond) => Decision::Refuse,
         (Role::Written, _, Tail::Zeros | Tail::Damage, Claim::None) => Decision::Cut,
-        (Role::Active, FileState::Sound, Tail::End | Tail::Zeros, Claim::None) => Decision::Keep,
-        (Role::Active, FileState::Sound, Tail::Damage, Claim::None) => Decision::Cut,
+        (Role::Active, FileState::There, Tail::End | Tail::Zeros, Claim::None) => Decision::Keep,
+        (Role::Active, FileState::There, Tail::Damage, Claim::None) => Decision::Cut,
     }
 }
 
@@ -195,7 +194,9 @@ pub(crate) fn scan_tail(
             Step::Frame { position, header } => {
                 match scan.body(position, &header)?.and_then(|body| last_time(body, &header)) {
                     Ok(last_at) => found.frame(position, &header, last_at),
-                    Err(why) => break Damage { position, offset: header.base_offset, why },
+                    Err(why) => {
+                        break Damage { position, offset: header.base_offset, why };
+                    }
                 }
             }
         }
@@ -249,9 +250,7 @@ mod tests {
     #[test]
     fn every_row_of_the_table() {
         for role in [Role::Written, Role::Active] {
-            for file in
-                [FileState::Missing, FileState::NotOurs, FileState::Short, FileState::Sound]
-            {
+            for file in [FileState::Short, FileState::There] {
                 for tail in [Tail::End, Tail::Zeros, Tail::Damage] {
                     for claim in [Claim::None, Claim::Beyond] {
                         let observed = Observed { role, file, tail, claim };
@@ -264,8 +263,7 @@ mod tests {
 
     fn expected(observed: Observed) -> Decision {
         let Observed { role, file, tail, claim } = observed;
-        let lost = matches!(file, FileState::Missing | FileState::NotOurs)
-            || (file == FileState::Short && role == Role::Active);
+        let lost = file == FileState::Short && role == Role::Active;
         let whole = role == Role::Written && tail == Tail::End;
         let durable_bytes_gone = !whole && claim == Claim::Beyond;
         if lost || durable_bytes_gone {

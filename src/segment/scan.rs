@@ -17,6 +17,9 @@ use crate::units::Offset;
 /// How much is read at a time.
 const BLOCK_BYTES: usize = 256 << 10;
 
+const STEP: usize = 8;
+const _: () = assert!(STEP as u64 == ALIGNMENT);
+
 /// A walk over frames.
 #[derive(Debug)]
 pub(crate) struct Scan<'a> {
@@ -68,9 +71,7 @@ impl<'a> Scan<'a> {
                 self.expected = header.end_offset();
                 Ok(Step::Frame { position, header })
             }
-            Ok(_) => {
-                Ok(self.damage(position, DecodeError::Malformed("a frame of another offset")))
-            }
+            Ok(_) => Ok(self.damage(position, DecodeError::Malformed("a frame of another offset"))),
             Err(why) => Ok(self.damage(position, why)),
         }
     }
@@ -135,7 +136,7 @@ impl<'a> Scan<'a> {
     fn skip_unlikely(&mut self, position: u64, from: Offset) -> Result<u64> {
         let block = self.blocks.block(self.file, position, self.end)?;
         let mut skipped = 0;
-        for candidate in block.windows(FRAME_HEADER_LEN).step_by(ALIGNMENT as usize) {
+        for candidate in block.windows(FRAME_HEADER_LEN).step_by(STEP) {
             if FrameHeader::may_begin(candidate, from) {
                 break;
             }
@@ -145,7 +146,8 @@ impl<'a> Scan<'a> {
     }
 
     fn header_at(&mut self, position: u64) -> Result<Result<FrameHeader, DecodeError>> {
-        let Some(bytes) = self.blocks.bytes(self.file, position, FRAME_HEADER_LEN, self.end)? else {
+        let Some(bytes) = self.blocks.bytes(self.file, position, FRAME_HEADER_LEN, self.end)?
+        else {
             return Ok(Err(DecodeError::Short));
         };
         let header = FrameHeader::decode(bytes, self.seed);

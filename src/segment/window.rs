@@ -76,7 +76,9 @@ impl Window {
             return Ok(None);
         }
         match self.header_at(position, end)? {
-            Ok(header) if header.base_offset == offset => self.verified(position, header, end).map(Some),
+            Ok(header) if header.base_offset == offset => {
+                self.verified(position, header, end).map(Some)
+            }
             Ok(_) => {
                 let why = DecodeError::Malformed("a frame of another offset");
                 Err(self.corrupt(&Damage { position, offset, why })?)
@@ -144,9 +146,8 @@ impl Window {
             let header = match self.header_at(position, end)? {
                 Ok(header) => header,
                 Err(why) => {
-                    let offset = before.map_or(self.segment.base_offset(), |frame| {
-                        frame.header.end_offset()
-                    });
+                    let offset = before
+                        .map_or(self.segment.base_offset(), |frame| frame.header.end_offset());
                     return Err(self.corrupt(&Damage { position, offset, why })?);
                 }
             };

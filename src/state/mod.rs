@@ -8,11 +8,13 @@
 //! - At most [`OPEN_MAX`] sealed segments are kept open for readers to come; those that readers
 //!   hold stay open until they let go.
 
+mod leftovers;
 mod recover;
 mod report;
 
 pub(crate) use recover::Recovered;
 pub(crate) use recover::recover;
+pub(crate) use report::Found;
 pub use report::Recovery;
 
 use crate::error::Error;
@@ -23,9 +25,9 @@ use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::manifest;
+use crate::options::ReadMode;
 use crate::segment::Segment;
 use crate::storage::Dir;
-use crate::options::ReadMode;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -55,9 +57,8 @@ impl State {
     /// The rows that can have records appended at or after `time`.
     pub(crate) fn rows_since(&self, time: Timestamp) -> &[Row] {
         let rows = &self.manifest.rows;
-        let before = rows.partition_point(|row| {
-            row.state != RowState::Active && row.last_appended_at < time
-        });
+        let before = rows
+            .partition_point(|row| row.state != RowState::Active && row.last_appended_at < time);
         rows.get(before..).unwrap_or_default()
     }
 }

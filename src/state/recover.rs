@@ -21,8 +21,6 @@ use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
-use crate::format::names;
-use crate::format::names::Name;
 use crate::format::segment::MAX_SEGMENT_LEN;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
@@ -36,13 +34,13 @@ use crate::segment::Reading;
 use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
+use crate::state::leftovers::Leftovers;
+use crate::state::report::Found;
 use crate::state::report::Recovery;
 use crate::storage::Dir;
-use crate::storage::EntryKind;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
-use std::collections::HashSet;
 
 /// A log that can be served.
 #[derive(Debug)]
@@ -59,7 +57,7 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
     dir.sync()?;
     let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
     let active = if recovery.is_clean(&leftovers)? {
-        recovery.report.clean = true;
+        recovery.report.found = Found::Clean;
         recovery.resume_closed()?
     } else {
         recovery.run()?
@@ -89,7 +87,7 @@ struct Scanned {
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
     fn is_clean(&self, leftovers: &Leftovers) -> Result<bool> {
-        if !self.manifest.closed || !leftovers.names.is_empty() {
+        if !self.manifest.closed || !leftovers.is_empty() {
             return Ok(false);
         }
         match self.manifest.rows.last() {
@@ -104,7 +102,9 @@ impl Run<'_> {
     }
 
     fn resume_closed(&self) -> Result<Option<Active>> {
-        let Some(row) = self.active_row() else { return Ok(None) };
+        let Some(row) = self.active_row() else {
+            return Ok(None);
+        };
         let scan = TailScan::nothing((row.byte_len, row.end_offset));
         Active::resume(self.dir, row, self.manifest.log_id, self.reading, scan).map(Some)
     }
@@ -130,7 +130,9 @@ impl Run<'_> {
     fn scan(&mut self) -> Result<(Vec<Scanned>, Offset)> {
         let rows = self.manifest.rows.clone();
         let first = rows.iter().position(|row| row.state != RowState::Sealed);
-        let Some(first) = first else { return Ok((Vec::new(), self.manifest.end_offset())) };
+        let Some(first) = first else {
+            return Ok((Vec::new(), self.manifest.end_offset()));
+        };
         let mut mark = rows.get(first).map_or(Offset::ZERO, |row| row.base_offset);
         let mut scanned = Vec::new();
         if let Some(row) = rows.last().filter(|row| row.state == RowState::Active) {
@@ -189,7 +191,7 @@ impl Run<'_> {
             let short = seen.role == Role::Active && seen.size < row.byte_len;
             let observed = Observed {
                 role: seen.role,
-                file: if short { FileState::Short } else { FileState::Sound },
+                file: if short { FileState::Short } else { FileState::There },
                 tail: seen.scan.tail,
                 claim: if beyond { Claim::Beyond } else { Claim::None },
             };
@@ -232,7 +234,9 @@ impl Run<'_> {
         let log_id = self.manifest.log_id;
         let mut active = None;
         for seen in scanned {
-            let Some(row) = self.manifest.rows.get_mut(seen.place) else { continue };
+            let Some(row) = self.manifest.rows.get_mut(seen.place) else {
+                continue;
+            };
             if cut.is_some_and(|cut| seen.place > cut) {
                 self.report.cut_bytes += row.byte_len.max(seen.scan.end_position);
                 continue;
@@ -261,9 +265,9 @@ impl Run<'_> {
                 self.manifest.last_append_time.max(row.last_appended_at);
         }
         // A segment of which nothing is left is not worth a row.
-        self.manifest.rows.retain(|row| {
-            row.state == RowState::Active || row.end_offset > row.base_offset
-        });
+        self.manifest
+            .rows
+            .retain(|row| row.state == RowState::Active || row.end_offset > row.base_offset);
         Ok(active)
     }
 
@@ -296,71 +300,4 @@ fn refused(seen: &Scanned) -> Error {
         .with_path(seen.file.path())
         .with_position(seen.scan.end_position)
         .with_offset(seen.scan.end_offset)
-}
-
-/// Files with names of ours that the manifest does not name.
-struct Leftovers {
-    names: Vec<String>,
-}
-
-impl Leftovers {
-    /// Finds them, and checks on the way that every segment the manifest names is there, and that
-    /// no segment is there that only a later manifest can have named.
-    fn find(dir: &Dir, manifest: &Manifest) -> Result<Self> {
-        let key = |row: &Row| (row.base_offset, row.segment_id);
-        let mut named: HashSet<_> = manifest.rows.iter().map(key).collect();
-        let all = named.clone();
-        let mut names = Vec::new();
-        for entry in dir.list()? {
-            match names::parse(&entry.name) {
-                Some(Name::Segment { base_offset, segment_id }) => {
-                    if named.remove(&(base_offset, segment_id)) {
-                        continue;
-                    }
-                    let name = names::segment(base_offset, segment_id);
-                    if entry.kind == EntryKind::File {
-                        refuse_newer(dir, &name, segment_id, manifest)?;
-                        names.push(name);
-                    }
-                }
-                Some(Name::Index { base_offset, segment_id })
-                    if entry.kind == EntryKind::File
-                        && !all.contains(&(base_offset, segment_id)) =>
-                {
-                    names.push(names::index(base_offset, segment_id));
-                }
-                _ => {}
-            }
-        }
-        match named.into_iter().min() {
-            None => Ok(Self { names }),
-            Some((base_offset, segment_id)) => {
-                let what = "the manifest names a segment that is not there; restore the file";
-                Err(Error::new(ErrorKind::Corrupt, what)
-                    .with_path(&dir.path_of(&names::segment(base_offset, segment_id)))
-                    .with_offset(base_offset))
-            }
-        }
-    }
-
-    fn remove(&self, dir: &Dir) -> Result<u64> {
-        for name in &self.names {
-            dir.remove(name)?;
-        }
-        Ok(self.names.len() as u64)
-    }
-}
-
-/// A segment with an id that this manifest has not given out holds records only if a later manifest
-/// named it: then this manifest is an old one, and following it would lose them.
-fn refuse_newer(dir: &Dir, name: &str, segment_id: u64, manifest: &Manifest) -> Result<()> {
-    if segment_id < manifest.next_segment_id {
-        return Ok(());
-    }
-    let Some(file) = dir.open_if_there(name, OpenMode::Read)? else { return Ok(()) };
-    if file.size()? <= SEGMENT_HEADER_LEN as u64 {
-        return Ok(());
-    }
-    let what = "the manifest is older than this segment; restore the manifest, or repair the log";
-    Err(Error::new(ErrorKind::Corrupt, what).with_path(file.path()))
 }

@@ -20,8 +20,7 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    pub(crate) new: bool,
-    pub(crate) clean: bool,
+    pub(crate) found: Found,
     pub(crate) scanned_segments: u64,
     pub(crate) scanned_bytes: u64,
     pub(crate) rewritten_bytes: u64,
@@ -31,17 +30,26 @@ pub struct Recovery {
     pub(crate) clock_ahead: Option<Duration>,
 }
 
+/// In which state a log was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Found {
+    New,
+    Clean,
+    #[default]
+    Unclean,
+}
+
 impl Recovery {
     /// Whether there was no log and one was made.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.new
+        self.found == Found::New
     }
 
     /// Whether the log had been closed, so that there was nothing to recover.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.clean
+        self.found != Found::Unclean
     }
 
     /// How many segments were scanned because nothing proved them complete.
@@ -90,17 +98,17 @@ impl Recovery {
 
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.new {
-            f.write_str("a new log")?;
-        } else if self.clean {
-            f.write_str("closed cleanly")?;
-        } else {
-            let segments = if self.scanned_segments == 1 { "segment" } else { "segments" };
-            write!(
-                f,
-                "not closed: {} bytes in {} {segments} scanned, {} bytes written anew",
-                self.scanned_bytes, self.scanned_segments, self.rewritten_bytes
-            )?;
+        match self.found {
+            Found::New => f.write_str("a new log")?,
+            Found::Clean => f.write_str("closed cleanly")?,
+            Found::Unclean => {
+                let segments = if self.scanned_segments == 1 { "segment" } else { "segments" };
+                write!(
+                    f,
+                    "not closed: {} bytes in {} {segments} scanned, {} bytes written anew",
+                    self.scanned_bytes, self.scanned_segments, self.rewritten_bytes
+                )?;
+            }
         }
         if let Some(offset) = self.cut_at {
             write!(f, ", a torn tail of {} bytes cut at offset {offset}", self.cut_bytes)?;

@@ -57,10 +57,7 @@ impl Clock for SystemClock {
 #[cfg(target_os = "linux")]
 fn wall_clock() -> Timestamp {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    let micros = time
-        .tv_sec
-        .saturating_mul(1_000_000)
-        .saturating_add(time.tv_nsec / 1_000);
+    let micros = time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1_000);
     Timestamp::from_micros(micros)
 }
 
@@ -79,22 +76,13 @@ mod tests {
     /// Catches a wrong unit or a wrong clock id; the tolerance covers a coarse tick and a slow
     /// machine.
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "compares with the standard library's clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "compares with the standard library's clock")]
     fn now_is_the_time_of_day() {
         let tolerance = Duration::from_secs(10);
         let expected = Timestamp::from(SystemTime::now());
         let found = SystemClock::new().now();
-        assert!(
-            found > expected.checked_sub(tolerance).unwrap(),
-            "{found}, not {expected}"
-        );
-        assert!(
-            found < expected.checked_add(tolerance).unwrap(),
-            "{found}, not {expected}"
-        );
+        assert!(found > expected.checked_sub(tolerance).unwrap(), "{found}, not {expected}");
+        assert!(found < expected.checked_add(tolerance).unwrap(), "{found}, not {expected}");
     }
 
     #[test]

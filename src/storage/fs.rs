@@ -1,9 +1,6 @@
 //! The real storage: [`FsStorage`], files of the operating system.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is the seam to files, and the lock's retry"
-)]
+#![expect(clippy::disallowed_methods, reason = "this is the seam to files, and the lock's retry")]
 
 use crate::storage::DirEntry;
 use crate::storage::EntryKind;
@@ -72,9 +69,7 @@ impl Storage for FsStorage {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(FsFile {
-            file: open_plain(path, &mut options)?,
-        }))
+        Ok(Arc::new(FsFile { file: open_plain(path, &mut options)? }))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -179,10 +174,7 @@ fn open_plain(path: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File
     } else if metadata.is_dir() {
         Err(io::ErrorKind::IsADirectory.into())
     } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a plain file",
-        ))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"))
     }
 }
 
@@ -213,11 +205,7 @@ fn parent(path: &Path) -> &Path {
 
 /// The empty path, which is what `Path::new("orders").parent()` gives, means the working directory.
 fn or_here(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    }
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 #[cfg(unix)]
@@ -247,10 +235,8 @@ mod platform {
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
         // Without `DIRECTORY`, a pipe in the place of the directory would block.
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)?;
+        let directory =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
         directory.sync_all()
     }
 

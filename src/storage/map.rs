@@ -19,10 +19,7 @@
 //! A file that is shortened all the same, or a disk that fails under a map, ends the process with a
 //! signal. Who cannot have that reads with `ReadMode::Pread`, where both are errors.
 
-#![expect(
-    unsafe_code,
-    reason = "slices over a mapped file; nothing else in the crate needs it"
-)]
+#![expect(unsafe_code, reason = "slices over a mapped file; nothing else in the crate needs it")]
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::File;

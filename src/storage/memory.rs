@@ -61,10 +61,7 @@ impl Storage for MemoryStorage {
         let mut root = self.root.lock();
         let mut here = &mut *root;
         for part in parts(path) {
-            match here
-                .entry(part)
-                .or_insert_with(|| Node::Directory(Directory::new()))
-            {
+            match here.entry(part).or_insert_with(|| Node::Directory(Directory::new())) {
                 Node::Directory(inner) => here = inner,
                 Node::File(_) => return Err(ErrorKind::NotADirectory.into()),
             }
@@ -189,9 +186,7 @@ impl MemoryFile {
 impl File for MemoryFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let bytes = self.contents.bytes.read();
-        let rest = usize::try_from(position)
-            .ok()
-            .and_then(|start| bytes.get(start..));
+        let rest = usize::try_from(position).ok().and_then(|start| bytes.get(start..));
         rest.unwrap_or_default().read(buf)
     }
 
@@ -206,10 +201,7 @@ impl File for MemoryFile {
         if end > bytes.len() {
             resize(&mut bytes, end)?;
         }
-        bytes
-            .get_mut(start..end)
-            .ok_or(ErrorKind::StorageFull)?
-            .copy_from_slice(buf);
+        bytes.get_mut(start..end).ok_or(ErrorKind::StorageFull)?.copy_from_slice(buf);
         Ok(buf.len())
     }
 
@@ -263,13 +255,11 @@ fn parts(path: &Path) -> Vec<OsString> {
 }
 
 fn descend<'a>(root: &'a mut Directory, parts: &[OsString]) -> io::Result<&'a mut Directory> {
-    parts
-        .iter()
-        .try_fold(root, |here, part| match here.get_mut(part) {
-            Some(Node::Directory(inner)) => Ok(inner),
-            Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
-            None => Err(ErrorKind::NotFound.into()),
-        })
+    parts.iter().try_fold(root, |here, part| match here.get_mut(part) {
+        Some(Node::Directory(inner)) => Ok(inner),
+        Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
+        None => Err(ErrorKind::NotFound.into()),
+    })
 }
 
 /// The place of `path` in its directory, which must be there.
@@ -296,9 +286,7 @@ fn create(vacant: VacantEntry<'_>) -> Arc<Contents> {
 /// Where a disk would be full, an allocation that fails would end the process.
 fn resize(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
     let more = len.saturating_sub(bytes.len());
-    bytes
-        .try_reserve(more)
-        .map_err(|_| ErrorKind::StorageFull)?;
+    bytes.try_reserve(more).map_err(|_| ErrorKind::StorageFull)?;
     bytes.resize(len, 0);
     Ok(())
 }

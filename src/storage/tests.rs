@@ -70,15 +70,9 @@ fn check_create_dir_through_a_file(storage: &dyn Storage, place: &Path) -> io::R
     let path = place.join("file");
     create(storage, &path, b"x")?;
     let found = storage.create_dir(&path).unwrap_err().kind();
-    assert!(
-        matches!(found, ErrorKind::AlreadyExists | ErrorKind::NotADirectory),
-        "{found}"
-    );
+    assert!(matches!(found, ErrorKind::AlreadyExists | ErrorKind::NotADirectory), "{found}");
     let found = storage.create_dir(&path.join("below")).unwrap_err().kind();
-    assert!(
-        matches!(found, ErrorKind::AlreadyExists | ErrorKind::NotADirectory),
-        "{found}"
-    );
+    assert!(matches!(found, ErrorKind::AlreadyExists | ErrorKind::NotADirectory), "{found}");
     assert_eq!(read(storage, &path)?, b"x");
     Ok(())
 }
@@ -91,10 +85,7 @@ fn check_open_modes(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     assert_eq!(read_at(&*created, 0)?, b"one");
     assert_eq!(storage.open(&path, OpenMode::Write)?.write_at(b"T", 0)?, 1);
     assert_eq!(read(storage, &path)?, b"Tne");
-    assert_fails(
-        storage.open(&path, OpenMode::Create),
-        ErrorKind::AlreadyExists,
-    );
+    assert_fails(storage.open(&path, OpenMode::Create), ErrorKind::AlreadyExists);
     assert_eq!(read(storage, &path)?, b"Tne");
     created.sync_data()
 }
@@ -104,24 +95,12 @@ fn check_open_errors(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     storage.create_dir(&place.join("dir"))?;
     for mode in [OpenMode::Read, OpenMode::Write] {
         assert_fails(storage.open(&place.join("none"), mode), ErrorKind::NotFound);
-        assert_fails(
-            storage.open(&place.join("dir"), mode),
-            ErrorKind::IsADirectory,
-        );
+        assert_fails(storage.open(&place.join("dir"), mode), ErrorKind::IsADirectory);
     }
-    assert_fails(
-        storage.open(&place.join("dir"), OpenMode::Create),
-        ErrorKind::AlreadyExists,
-    );
+    assert_fails(storage.open(&place.join("dir"), OpenMode::Create), ErrorKind::AlreadyExists);
     for mode in [OpenMode::Read, OpenMode::Write, OpenMode::Create] {
-        assert_fails(
-            storage.open(&place.join("none/file"), mode),
-            ErrorKind::NotFound,
-        );
-        assert_fails(
-            storage.open(&place.join("file/file"), mode),
-            ErrorKind::NotADirectory,
-        );
+        assert_fails(storage.open(&place.join("none/file"), mode), ErrorKind::NotFound);
+        assert_fails(storage.open(&place.join("file/file"), mode), ErrorKind::NotADirectory);
     }
     Ok(())
 }
@@ -219,18 +198,9 @@ fn check_rename_errors(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     let file = place.join("file");
     create(storage, &file, b"same")?;
     storage.create_dir(&place.join("dir"))?;
-    assert_fails(
-        storage.rename(&place.join("none"), &file),
-        ErrorKind::NotFound,
-    );
-    assert_fails(
-        storage.rename(&file, &place.join("none/file")),
-        ErrorKind::NotFound,
-    );
-    assert_fails(
-        storage.rename(&file, &place.join("dir")),
-        ErrorKind::IsADirectory,
-    );
+    assert_fails(storage.rename(&place.join("none"), &file), ErrorKind::NotFound);
+    assert_fails(storage.rename(&file, &place.join("none/file")), ErrorKind::NotFound);
+    assert_fails(storage.rename(&file, &place.join("dir")), ErrorKind::IsADirectory);
     assert_eq!(read(storage, &file)?, b"same");
     Ok(())
 }
@@ -253,10 +223,7 @@ fn check_sync_dir(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     storage.sync_dir(place)?;
     assert_fails(storage.sync_dir(&place.join("none")), ErrorKind::NotFound);
     create(storage, &place.join("file"), b"")?;
-    assert_fails(
-        storage.sync_dir(&place.join("file")),
-        ErrorKind::NotADirectory,
-    );
+    assert_fails(storage.sync_dir(&place.join("file")), ErrorKind::NotADirectory);
     Ok(())
 }
 
@@ -352,9 +319,7 @@ mod real {
                 sender.send(()).unwrap();
             })
             .unwrap();
-        receiver
-            .recv_timeout(Duration::from_secs(30))
-            .expect("refused at once");
+        receiver.recv_timeout(Duration::from_secs(30)).expect("refused at once");
         let found = storage.list(place.path()).unwrap();
         assert_eq!(found, [DirEntry::new("pipe".into(), EntryKind::Other)]);
     }
@@ -365,11 +330,8 @@ mod real {
         let storage = FsStorage::new();
         let target = place.path().join("target");
         create(&storage, &target, b"same").unwrap();
-        for (name, leads_to) in [
-            ("file", &*target),
-            ("dir", place.path()),
-            ("no", "none".as_ref()),
-        ] {
+        for (name, leads_to) in [("file", &*target), ("dir", place.path()), ("no", "none".as_ref())]
+        {
             let link = place.path().join(name);
             symlink(leads_to, &link).unwrap();
             assert_refused(&link);
@@ -449,10 +411,7 @@ mod real {
 
         create(&storage, &path, b"to read").unwrap();
         let file = storage.open(&path, OpenMode::Read).unwrap();
-        assert_eq!(
-            file.map(7).unwrap().unwrap().bytes(3, 7),
-            Some(&b"read"[..])
-        );
+        assert_eq!(file.map(7).unwrap().unwrap().bytes(3, 7), Some(&b"read"[..]));
     }
 
     /// Larger than any address space: the caller can still read, so this is not an error.
@@ -467,16 +426,9 @@ mod real {
     fn assert_refused(path: &Path) {
         let storage = FsStorage::new();
         for mode in [OpenMode::Read, OpenMode::Write] {
-            assert!(
-                storage.open(path, mode).is_err(),
-                "{mode:?} {}",
-                path.display()
-            );
+            assert!(storage.open(path, mode).is_err(), "{mode:?} {}", path.display());
         }
-        assert_fails(
-            storage.open(path, OpenMode::Create),
-            ErrorKind::AlreadyExists,
-        );
+        assert_fails(storage.open(path, OpenMode::Create), ErrorKind::AlreadyExists);
         assert!(storage.lock(path).is_err(), "lock {}", path.display());
     }
 }

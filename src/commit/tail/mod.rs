@@ -15,6 +15,12 @@
 //! - A frame's records were all accepted as buffered, or all have callers that still wait.
 //! - Append times never go back.
 
+mod handover;
+mod read;
+
+pub(crate) use read::TailSpan;
+
+use crate::commit::chunk::Accept;
 use crate::commit::chunk::Chunk;
 use crate::commit::chunk::ChunkFrame;
 use crate::error::Error;
@@ -27,7 +33,6 @@ use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::record::Record;
 use crate::segment::FrameNote;
-use crate::segment;
 use crate::segment::NewSegment;
 use crate::storage::Storage;
 use crate::units::Offset;
@@ -79,8 +84,7 @@ pub(crate) struct Arrival {
     pub(crate) len: usize,
     pub(crate) count: u32,
     pub(crate) at: Timestamp,
-    /// They are accepted as buffered; their caller waits for nothing more.
-    pub(crate) accepted: bool,
+    pub(crate) accept: Accept,
     /// They were encoded without time deltas, so the frame must have their time.
     pub(crate) encoded: bool,
 }
@@ -111,26 +115,14 @@ struct OpenFrame {
     at: Timestamp,
     /// Append time of the last record.
     last_at: Timestamp,
-    accepted: bool,
+    accept: Accept,
     /// While the chunk's bytes and the end offset stay below these, records need no decision.
     calm_len: usize,
     calm_end: Offset,
 }
 
-/// A copy of records that are not written yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TailSpan {
-    pub(crate) base_offset: Offset,
-    pub(crate) end_offset: Offset,
-    pub(crate) appended_at: Timestamp,
-}
-
 impl Tail {
-    pub(crate) fn new(
-        settings: TailSettings,
-        start: Start,
-        place: Option<Place>,
-    ) -> Self {
+    pub(crate) fn new(settings: TailSettings, start: Start, place: Option<Place>) -> Self {
         let Start { end, last_at, next_segment_id, storage } = start;
         Self {
             settings,
@@ -172,7 +164,7 @@ impl Tail {
     pub(crate) fn push(&mut self, record: &Record<'_>, arrival: &Arrival) -> Option<usize> {
         let (open, chunk) = (self.open.as_mut()?, self.chunk.as_mut()?);
         let before = chunk.bytes.len();
-        if open.accepted != arrival.accepted
+        if open.accept != arrival.accept
             || before + arrival.len >= open.calm_len
             || self.end >= open.calm_end
         {
@@ -250,139 +242,6 @@ impl Tail {
         Ok(())
     }
 
-    /// The next chunk for the writer, which stays here until it is written.
-    pub(crate) fn next_chunk(&mut self, durable: Offset) -> Option<Arc<Chunk>> {
-        if self.pending.is_empty() {
-            self.close_frame(durable, None);
-            self.seal_chunk();
-        }
-        self.pending.front().cloned()
-    }
-
-    /// Lets go of the chunk that was written.
-    pub(crate) fn written(&mut self, chunk: Arc<Chunk>) {
-        self.pending.pop_front();
-        if let Ok(mut chunk) = Arc::try_unwrap(chunk)
-            && self.spare.len() < PENDING_MAX + 1
-            && chunk.bytes.capacity() <= 2 * CHUNK_BYTES
-        {
-            chunk.bytes.clear();
-            self.spare.push(chunk.bytes);
-        }
-    }
-
-    /// Makes the next frame begin a segment.
-    pub(crate) fn end_segment(&mut self, durable: Offset) {
-        self.close_frame(durable, None);
-        self.seal_chunk();
-        self.place = None;
-    }
-
-    /// Takes back what no caller was told is in the log: every frame behind the last accepted one.
-    /// What is left goes on behind it, or at `written` and `place` if nothing is. Tells whether
-    /// anything of the first pending chunk went.
-    pub(crate) fn take_back(
-        &mut self,
-        written: Offset,
-        durable: Offset,
-        place: Option<Place>,
-    ) -> bool {
-        let before = self.pending.front().map_or(0, |chunk| chunk.bytes.len());
-        if self.open.is_some_and(|open| open.accepted) {
-            return false;
-        }
-        self.close_frame(durable, None);
-        self.seal_chunk();
-        while let Some(last) = self.pending.pop_back() {
-            let mut last = Arc::try_unwrap(last).expect("only the writer holds chunks, and it is here");
-            last.keep_accepted();
-            if let Some(end) = last.end_offset() {
-                self.end = end;
-                let position = last.end_position();
-                let first_at = self.place.and_then(|place| place.first_at);
-                self.place = Some(Place { segment: last.segment, position, first_at });
-                self.pending.push_back(Arc::new(last));
-                break;
-            }
-        }
-        if self.pending.is_empty() {
-            self.end = written;
-            self.place = place;
-        }
-        self.pending.front().map_or(0, |chunk| chunk.bytes.len()) < before
-    }
-
-    /// Bytes of records that are not written yet.
-    pub(crate) fn record_bytes(&self) -> u64 {
-        let pending: u64 = self.pending.iter().map(|chunk| chunk.record_bytes()).sum();
-        pending + self.chunk.as_ref().map_or(0, Chunk::record_bytes) + self.open_len() as u64
-    }
-
-    /// Copies the records from `offset` to the end of its frame; `None` if it is not here.
-    ///
-    /// `hint` is a place in the body where the record of that offset begins, given the frame's
-    /// base: where an earlier copy of the same frame ended.
-    pub(crate) fn copy(
-        &self,
-        offset: Offset,
-        hint: Option<(Offset, usize)>,
-        out: &mut Vec<u8>,
-    ) -> Option<(TailSpan, usize)> {
-        let (body, base, end, at) = self.frame_for(offset)?;
-        let skip = match hint {
-            Some((frame, place)) if frame == base => place,
-            _ => skip_records(body, offset - base)?,
-        };
-        out.clear();
-        out.extend_from_slice(body.get(skip..)?);
-        Some((TailSpan { base_offset: offset, end_offset: end, appended_at: at }, skip))
-    }
-
-    /// The base offset of the frame that covers `offset`.
-    pub(crate) fn frame_base(&self, offset: Offset) -> Option<Offset> {
-        self.frame_for(offset).map(|(_, base, _, _)| base)
-    }
-
-    /// The first record here that was appended at or after `time`.
-    pub(crate) fn since(&self, time: Timestamp) -> Option<Offset> {
-        let mut offset = self.chunks().find_map(|chunk| chunk.frames.first())?.note.base_offset;
-        while offset < self.end {
-            let (body, base, end, at) = self.frame_for(offset)?;
-            let header = FrameHeader {
-                body_len: 0,
-                base_offset: base,
-                appended_at: at,
-                count: 1,
-                durable_gap: 0,
-                body_crc: 0,
-            };
-            if let Ok(Some(found)) = segment::first_since(body, &header, time) {
-                return Some(found);
-            }
-            offset = end;
-        }
-        None
-    }
-
-    /// Body, base offset, end offset and time of the frame that covers `offset`.
-    fn frame_for(&self, offset: Offset) -> Option<(&[u8], Offset, Offset, Timestamp)> {
-        if let (Some(open), Some(chunk)) = (self.open, self.chunk.as_ref())
-            && (open.base..self.end).contains(&offset)
-        {
-            let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..)?;
-            return Some((body, open.base, self.end, open.at));
-        }
-        self.chunks().find_map(|chunk| {
-            let frame = chunk.frame_for(offset)?;
-            let FrameNote { base_offset, end_offset, appended_at, .. } = frame.note;
-            Some((chunk.body(frame), base_offset, end_offset, appended_at))
-        })
-    }
-
-    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.pending.iter().map(|chunk| &**chunk).chain(self.chunk.as_ref())
-    }
-
     /// Whether the open frame takes the records.
     fn takes(&self, open: OpenFrame, arrival: &Arrival, end: Offset) -> bool {
         let len = self.open_len() + arrival.len;
@@ -391,7 +250,7 @@ impl Tail {
             frame_end <= self.settings.segment_bytes
                 && end.saturating_since(chunk.segment.base_offset) <= u64::from(u32::MAX)
         });
-        fits && open.accepted == arrival.accepted
+        fits && open.accept == arrival.accept
             && len <= 2 * FRAME_BYTES
             && (!arrival.encoded || open.at == arrival.at)
     }
@@ -420,7 +279,7 @@ impl Tail {
             base,
             at,
             last_at: at,
-            accepted: arrival.accepted,
+            accept: arrival.accept,
             calm_len,
             calm_end: segment_end.unwrap_or(Offset::MAX),
         });
@@ -467,7 +326,9 @@ impl Tail {
     /// Closes the open frame. Its durable gap tells recovery what was durable before it.
     fn close_frame(&mut self, durable: Offset, body_crc: Option<u32>) {
         let body_len = self.open_len();
-        let (Some(open), Some(chunk)) = (self.open.take(), self.chunk.as_mut()) else { return };
+        let (Some(open), Some(chunk)) = (self.open.take(), self.chunk.as_mut()) else {
+            return;
+        };
         let position = chunk.position + open.start as u64;
         let note = FrameNote {
             base_offset: open.base,
@@ -476,7 +337,7 @@ impl Tail {
             appended_at: open.at,
             last_at: open.last_at,
         };
-        let frame = ChunkFrame { note, start: open.start, body_len, accepted: open.accepted };
+        let frame = ChunkFrame { note, start: open.start, body_len, accept: open.accept };
         let body_crc = body_crc.unwrap_or_else(|| {
             let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..).unwrap_or_default();
             bytes::crc(0, body)
@@ -508,13 +369,4 @@ impl Tail {
 pub(super) fn delta(frame_at: Timestamp, at: Timestamp) -> u64 {
     let micros = at.as_micros().saturating_sub(frame_at.as_micros());
     u64::try_from(micros).unwrap_or_default()
-}
-
-/// The place in a body of dense records behind the first `count` of them.
-fn skip_records(body: &[u8], count: u64) -> Option<usize> {
-    let mut reader = bytes::Reader::new(body);
-    for _ in 0..count {
-        record::decode(&mut reader).ok()?;
-    }
-    Some(body.len() - reader.remaining())
 }

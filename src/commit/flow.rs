@@ -1,0 +1,134 @@
+//! From the tail to the files: writing chunks, and what happens when that fails.
+
+use crate::commit::Commit;
+use crate::commit::chunk::Chunk;
+use crate::commit::waiters;
+use crate::commit::waiters::Mark;
+use crate::commit::waiters::Told;
+use crate::commit::waiters::fail;
+use crate::commit::writer::Purpose;
+use crate::commit::writer::SyncTarget;
+use crate::commit::writer::Writer;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Failure;
+use crate::error::Result;
+use crate::units::Offset;
+use std::sync::Arc;
+
+impl Commit {
+    /// Writes what fills the memory. A full disk is no concern of records that are accepted: the
+    /// next append meets it.
+    pub(super) fn relieve(&self) -> Result<()> {
+        let until = self.front.lock().tail.full_until();
+        match until.map(|until| self.write_out(until, Purpose::Write)) {
+            Some(Err(error)) if error.kind() != ErrorKind::StorageFull => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the chunks that are full, for the background thread.
+    pub(crate) fn write_in_background(&self) {
+        let until = {
+            let mut front = self.front.lock();
+            front.called_to_write = false;
+            front.tail.pending_until()
+        };
+        if let Some(until) = until {
+            // Whoever is concerned by an error has been told, or meets it at the next append.
+            drop(self.write_out(until, Purpose::Write));
+        }
+    }
+
+    /// Time since some fixed point, by the log's clock.
+    pub(crate) fn monotonic(&self) -> std::time::Duration {
+        self.clock.monotonic()
+    }
+
+    /// Writes everything below `until` to its files; returns what a sync has to cover.
+    pub(super) fn write_out(&self, until: Offset, purpose: Purpose) -> Result<SyncTarget> {
+        let mut writer = self.writer.lock();
+        loop {
+            let durable = self.marks.durable();
+            if self.marks.written() >= until {
+                return Ok(writer.sync_target(durable));
+            }
+            let chunk = {
+                let mut front = self.front.lock();
+                front.life.check_writable()?;
+                front.tail.next_chunk(durable)
+            };
+            // What was to be written has been taken back.
+            let Some(chunk) = chunk else {
+                return Ok(writer.sync_target(durable));
+            };
+            match writer.write(&chunk, purpose, durable) {
+                Ok(()) => self.written(chunk),
+                Err(Failure::Refused(error)) => {
+                    drop(chunk);
+                    return Err(self.take_back(&mut writer, error));
+                }
+                Err(Failure::Broken(error)) => return Err(self.poison(error)),
+            }
+        }
+    }
+
+    /// A chunk has been written.
+    fn written(&self, chunk: Arc<Chunk>) {
+        let Some(end) = chunk.end_offset() else {
+            return;
+        };
+        let mut front = self.front.lock();
+        front.written_bytes += chunk.record_bytes();
+        front.tail.written(chunk);
+        self.marks.set_written(end);
+        let visible = self.marks.visible().max(end);
+        self.marks.set_visible(visible);
+        let seen = front.take_seen(visible);
+        let written = front.waiters.take_reached(Mark::Written, end);
+        drop(front);
+        seen.into_iter().for_each(waiters::Reached::tell);
+        written.tell();
+    }
+
+    /// A write was refused, and nothing of it happened: what no caller was told is in the log goes,
+    /// and all who wait are told. Records that were accepted stay for the next try.
+    fn take_back(&self, writer: &mut Writer, error: Error) -> Error {
+        let mut front = self.front.lock();
+        let (written, durable) = (self.marks.written(), self.marks.durable());
+        let first_changed = front.tail.take_back(written, durable, writer.place());
+        let end = front.tail.end();
+        self.marks.set_end(end);
+        front.appended_bytes = front.written_bytes + front.tail.record_bytes();
+        let waiters = front.waiters.take_committers(written);
+        self.count_committing(&front);
+        drop(front);
+        if first_changed && let Err(error) = writer.erase_residue() {
+            let error = self.poison(error);
+            fail(waiters, &error);
+            return error;
+        }
+        for waiter in waiters {
+            // What stays in the log says where it is.
+            let stays = waiter.target() <= end;
+            let error = error.clone();
+            waiter.tell(Told::Failed(match waiter.target().checked_sub(1) {
+                Some(offset) if stays => error.with_offset(offset),
+                _ => error,
+            }));
+        }
+        error
+    }
+
+    /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged
+    /// again.
+    pub(super) fn poison(&self, error: Error) -> Error {
+        let mut front = self.front.lock();
+        let error = front.life.poison(error);
+        let waiters = front.waiters.take_all();
+        self.count_committing(&front);
+        drop(front);
+        fail(waiters, &error);
+        error
+    }
+}

@@ -1,0 +1,81 @@
+//! Handing chunks to the writer, and taking records back when it cannot write them.
+
+use crate::commit::chunk::Accept;
+use crate::commit::chunk::Chunk;
+use crate::commit::tail::CHUNK_BYTES;
+use crate::commit::tail::PENDING_MAX;
+use crate::commit::tail::Place;
+use crate::commit::tail::Tail;
+use crate::units::Offset;
+use std::sync::Arc;
+
+impl Tail {
+    /// The next chunk for the writer, which stays here until it is written.
+    pub(crate) fn next_chunk(&mut self, durable: Offset) -> Option<Arc<Chunk>> {
+        if self.pending.is_empty() {
+            self.close_frame(durable, None);
+            self.seal_chunk();
+        }
+        self.pending.front().cloned()
+    }
+
+    /// Lets go of the chunk that was written.
+    pub(crate) fn written(&mut self, chunk: Arc<Chunk>) {
+        self.pending.pop_front();
+        if let Ok(mut chunk) = Arc::try_unwrap(chunk)
+            && self.spare.len() < PENDING_MAX + 1
+            && chunk.bytes.capacity() <= 2 * CHUNK_BYTES
+        {
+            chunk.bytes.clear();
+            self.spare.push(chunk.bytes);
+        }
+    }
+
+    /// Makes the next frame begin a segment.
+    pub(crate) fn end_segment(&mut self, durable: Offset) {
+        self.close_frame(durable, None);
+        self.seal_chunk();
+        self.place = None;
+    }
+
+    /// Takes back what no caller was told is in the log: every frame behind the last accepted one.
+    /// What is left goes on behind it, or at `written` and `place` if nothing is. Tells whether
+    /// anything of the first pending chunk went.
+    pub(crate) fn take_back(
+        &mut self,
+        written: Offset,
+        durable: Offset,
+        place: Option<Place>,
+    ) -> bool {
+        let before = self.pending.front().map_or(0, |chunk| chunk.bytes.len());
+        if self.open.is_some_and(|open| open.accept == Accept::AtOnce) {
+            return false;
+        }
+        self.close_frame(durable, None);
+        self.seal_chunk();
+        while let Some(last) = self.pending.pop_back() {
+            let mut last =
+                Arc::try_unwrap(last).expect("only the writer holds chunks, and it is here");
+            last.keep_accepted();
+            if let Some(end) = last.end_offset() {
+                self.end = end;
+                let position = last.end_position();
+                let first_at = self.place.and_then(|place| place.first_at);
+                self.place = Some(Place { segment: last.segment, position, first_at });
+                self.pending.push_back(Arc::new(last));
+                break;
+            }
+        }
+        if self.pending.is_empty() {
+            self.end = written;
+            self.place = place;
+        }
+        self.pending.front().map_or(0, |chunk| chunk.bytes.len()) < before
+    }
+
+    /// Bytes of records that are not written yet.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let pending: u64 = self.pending.iter().map(|chunk| chunk.record_bytes()).sum();
+        pending + self.chunk.as_ref().map_or(0, Chunk::record_bytes) + self.open_len() as u64
+    }
+}

@@ -1,0 +1,96 @@
+//! Reading what is in the tail: copies for cursors, since buffers are filled again.
+
+use crate::commit::chunk::Chunk;
+use crate::commit::tail::Tail;
+use crate::format::bytes::Reader;
+use crate::format::frame::FRAME_HEADER_LEN;
+use crate::format::frame::FrameHeader;
+use crate::format::record;
+use crate::segment;
+use crate::segment::FrameNote;
+use crate::units::Offset;
+use crate::units::Timestamp;
+
+/// A copy of records that are not written yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TailSpan {
+    pub(crate) base_offset: Offset,
+    pub(crate) end_offset: Offset,
+    pub(crate) appended_at: Timestamp,
+}
+
+impl Tail {
+    /// Copies the records from `offset` to the end of its frame; `None` if it is not here.
+    ///
+    /// `hint` is a place in the body where the record of that offset begins, given the frame's
+    /// base: where an earlier copy of the same frame ended.
+    pub(crate) fn copy(
+        &self,
+        offset: Offset,
+        hint: Option<(Offset, usize)>,
+        out: &mut Vec<u8>,
+    ) -> Option<(TailSpan, usize)> {
+        let (body, base, end, at) = self.frame_for(offset)?;
+        let skip = match hint {
+            Some((frame, place)) if frame == base => place,
+            _ => skip_records(body, offset - base)?,
+        };
+        out.clear();
+        out.extend_from_slice(body.get(skip..)?);
+        Some((TailSpan { base_offset: offset, end_offset: end, appended_at: at }, skip))
+    }
+
+    /// The base offset of the frame that covers `offset`.
+    pub(crate) fn frame_base(&self, offset: Offset) -> Option<Offset> {
+        self.frame_for(offset).map(|(_, base, _, _)| base)
+    }
+
+    /// The first record here that was appended at or after `time`.
+    pub(crate) fn since(&self, time: Timestamp) -> Option<Offset> {
+        let mut offset = self.chunks().find_map(|chunk| chunk.frames.first())?.note.base_offset;
+        while offset < self.end {
+            let (body, base, end, at) = self.frame_for(offset)?;
+            let header = FrameHeader {
+                body_len: 0,
+                base_offset: base,
+                appended_at: at,
+                count: 1,
+                durable_gap: 0,
+                body_crc: 0,
+            };
+            if let Ok(Some(found)) = segment::first_since(body, &header, time) {
+                return Some(found);
+            }
+            offset = end;
+        }
+        None
+    }
+
+    /// Body, base offset, end offset and time of the frame that covers `offset`.
+    fn frame_for(&self, offset: Offset) -> Option<(&[u8], Offset, Offset, Timestamp)> {
+        if let (Some(open), Some(chunk)) = (self.open, self.chunk.as_ref())
+            && (open.base..self.end).contains(&offset)
+        {
+            let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..)?;
+            return Some((body, open.base, self.end, open.at));
+        }
+        self.chunks().find_map(|chunk| {
+            let frame = chunk.frame_for(offset)?;
+            let FrameNote { base_offset, end_offset, appended_at, .. } = frame.note;
+            Some((chunk.body(frame), base_offset, end_offset, appended_at))
+        })
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.pending.iter().map(|chunk| &**chunk).chain(self.chunk.as_ref())
+    }
+}
+
+/// The place in a body of dense records behind the first `count` of them.
+fn skip_records(body: &[u8], count: u64) -> Option<usize> {
+    let mut reader = Reader::new(body);
+    for _ in 0..count {
+        record::decode(&mut reader).ok()?;
+    }
+    Some(body.len() - reader.remaining())
+}
