@@ -100,7 +100,7 @@ impl Commit {
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes = front.written_bytes + front.tail.record_bytes();
-        let waiters = front.waiters.take_committers(written);
+        let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
         if first_changed && let Err(error) = writer.erase_residue() {

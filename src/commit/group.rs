@@ -66,23 +66,27 @@ impl Commit {
         level: Durability,
     ) -> Result<Option<Arc<Waiter>>> {
         let (target, mark) = self.target(offset, level)?;
-        self.watch(target, mark)
+        let waiter = self.watch(target, mark, Role::Future)?;
+        if waiter.is_some() {
+            self.bell.call(Urgency::Now);
+        }
+        Ok(waiter)
     }
 
     /// A waiter for `mark` to be at or beyond `target` that does no work itself; `None` if it is.
-    pub(crate) fn watch(&self, target: Offset, mark: Mark) -> Result<Option<Arc<Waiter>>> {
+    pub(crate) fn watch(
+        &self,
+        target: Offset,
+        mark: Mark,
+        role: Role,
+    ) -> Result<Option<Arc<Waiter>>> {
         let mut front = self.front.lock();
         if self.reached(mark) >= target {
             return Ok(None);
         }
         front.life.check_writable()?;
-        let waiter = Waiter::new(target, Role::Observer);
+        let waiter = Waiter::new(target, role);
         front.waiters.add(mark, Arc::clone(&waiter));
-        let rings = mark != Mark::Visible && target <= self.marks.end();
-        drop(front);
-        if rings {
-            self.bell.call(Urgency::Now);
-        }
         Ok(Some(waiter))
     }
 
@@ -165,8 +169,7 @@ impl Commit {
         let mut front = self.front.lock();
         let successor = front.waiters.next_leader();
         front.lead = if successor.is_some() { Lead::Taken } else { Lead::Free };
-        let watched = successor.is_none() && !front.waiters.is_empty(Mark::Durable);
-        let rings = watched && self.marks.durable() < self.marks.end();
+        let rings = front.waiters.wants_sync(self.marks.end());
         drop(front);
         if let Some(successor) = successor {
             successor.tell(Told::Lead);

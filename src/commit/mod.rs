@@ -28,6 +28,7 @@ pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
 pub(crate) use waiters::Mark;
+pub(crate) use waiters::Role;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
 pub(crate) use watermarks::Watermarks;

@@ -30,8 +30,10 @@ pub(crate) enum Mark {
 pub(crate) enum Role {
     /// A thread inside `append`, `wait` or `sync`.
     Committer,
-    /// A future, or a cursor: it looks on.
-    Observer,
+    /// A future: it wants a sync and cannot do it.
+    Future,
+    /// A cursor: it wants nothing done on its behalf.
+    Onlooker,
 }
 
 /// One who waits until a mark is at or beyond a target.
@@ -180,6 +182,12 @@ impl Waiters {
         }
     }
 
+    /// Whether a future waits for a record below `end` to be durable.
+    pub(crate) fn wants_sync(&self, end: Offset) -> bool {
+        let below = self.durable.iter().take_while(|waiter| waiter.target <= end);
+        below.into_iter().any(|waiter| waiter.role == Role::Future)
+    }
+
     /// How many wait for durability.
     pub(crate) fn durable_count(&self) -> usize {
         self.durable.len()
@@ -190,12 +198,12 @@ impl Waiters {
         self.durable.iter().find(|waiter| waiter.role == Role::Committer).cloned()
     }
 
-    /// Takes out the threads that wait for more than `written`; those who look on stay.
-    pub(crate) fn take_committers(&mut self, written: Offset) -> Vec<Arc<Waiter>> {
+    /// Takes out those who want more than `written` now; those who look on stay.
+    pub(crate) fn take_refused(&mut self, written: Offset) -> Vec<Arc<Waiter>> {
         let mut taken = Vec::new();
         for queue in [&mut self.written, &mut self.durable] {
             queue.retain(|waiter| {
-                let stays = waiter.role == Role::Observer || waiter.target <= written;
+                let stays = waiter.role == Role::Onlooker || waiter.target <= written;
                 if !stays {
                     taken.push(Arc::clone(waiter));
                 }

@@ -92,6 +92,7 @@ impl Writer {
         purpose: Purpose,
         durable: Offset,
     ) -> Result<(), Failure> {
+        self.residue = 0;
         let begins = self
             .active
             .as_ref()
@@ -138,7 +139,7 @@ impl Writer {
 
     /// Ends the active segment, if it has records; the next chunk begins one.
     pub(crate) fn seal(&mut self, durable: Offset) -> Result<(), Failure> {
-        let Some(active) = self.active.as_ref().filter(|active| active.first_at().is_some()) else {
+        let Some(active) = self.active.as_mut().filter(|active| active.first_at().is_some()) else {
             return Ok(());
         };
         active.seal().map_err(Failure::Refused)?;
@@ -156,7 +157,7 @@ impl Writer {
         if state.manifest.closed && unchanged {
             return Ok(());
         }
-        if let Some(active) = &self.active {
+        if let Some(active) = &mut self.active {
             active.seal().map_err(Failure::Refused)?;
         }
         let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
@@ -167,7 +168,7 @@ impl Writer {
     }
 
     fn roll(&mut self, new: NewSegment, durable: Offset) -> Result<(), Failure> {
-        let ended = match self.active.as_ref().filter(|active| active.first_at().is_some()) {
+        let ended = match self.active.as_mut().filter(|active| active.first_at().is_some()) {
             Some(active) => {
                 active.seal().map_err(Failure::Refused)?;
                 Some(ended_row(active, durable))

@@ -1,5 +1,6 @@
 //! Waiting for a watermark, as a thread or as a future.
 
+use crate::commit::Role;
 use crate::commit::Told;
 use crate::commit::Waiter;
 use crate::cursor::view::View;
@@ -36,7 +37,7 @@ impl Wait {
     /// Until the record at `offset` may be read.
     pub(super) fn for_offset(view: &View, offset: Offset) -> Self {
         match offset.checked_add(1) {
-            Some(target) => Self::from(view.commit.watch(target, view.mark())),
+            Some(target) => Self::from(view.commit.watch(target, view.mark(), Role::Onlooker)),
             None => Self(State::Ready(Some(Ok(())))),
         }
     }
@@ -72,7 +73,7 @@ pub(super) fn wait(view: &View, offset: Offset, timeout: Duration) -> Result<boo
         return Ok(false);
     };
     let mark = view.mark();
-    let Some(waiter) = view.commit.watch(target, mark)? else {
+    let Some(waiter) = view.commit.watch(target, mark, Role::Onlooker)? else {
         return Ok(true);
     };
     match view.commit.wait_at_most(&waiter, timeout) {

@@ -69,11 +69,8 @@ fn write_next(dir: &Dir, bytes: &[u8]) -> Result<()> {
 fn reserve(dir: &Dir, len: usize) {
     const STEP: usize = 4096;
     let zeros = vec![0; (len + STEP / 2).next_multiple_of(STEP)];
-    if let Ok(next) = dir.create_anew(names::MANIFEST_NEXT)
-        && next.write(&zeros, 0).is_err()
-    {
-        // A reserve that is too small helps as far as it goes.
-    }
+    let next = dir.create_anew(names::MANIFEST_NEXT);
+    drop(next.map(|next| next.write(&zeros, 0)));
 }
 
 /// All bytes of a file that is read once. Longer than any manifest can be is an error before it is

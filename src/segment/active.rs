@@ -219,8 +219,9 @@ impl Active {
     }
 
     /// Ends the file where its frames end and stores the index.
-    pub(crate) fn seal(&self) -> Result<()> {
+    pub(crate) fn seal(&mut self) -> Result<()> {
         self.segment.file.set_len(self.position)?;
+        self.zeroed_to = self.position;
         let stored = index::store(
             &self.dir,
             &self.segment.header,

@@ -121,7 +121,12 @@ impl Run<'_> {
         }
         let active = self.edit_rows(scanned, cut)?;
         self.manifest.closed = false;
-        manifest::replace(self.dir, &self.manifest).map_err(Failure::into_error)?;
+        match manifest::replace(self.dir, &self.manifest) {
+            // Nothing was cut, so the old manifest is still true; it only knows less.
+            Err(Failure::Refused(error))
+                if cut.is_none() && error.kind() == ErrorKind::StorageFull => {}
+            replaced => replaced.map_err(Failure::into_error)?,
+        }
         Ok(active)
     }
 
@@ -261,8 +266,10 @@ impl Run<'_> {
             if row.state == RowState::Written || cut.is_some() {
                 row.state = RowState::Sealed;
             }
-            self.manifest.last_append_time =
-                self.manifest.last_append_time.max(row.last_appended_at);
+            if row.record_count > 0 {
+                let last = self.manifest.last_append_time.max(row.last_appended_at);
+                self.manifest.last_append_time = last;
+            }
         }
         // A segment of which nothing is left is not worth a row.
         self.manifest

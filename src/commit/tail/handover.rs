@@ -60,7 +60,11 @@ impl Tail {
             if let Some(end) = last.end_offset() {
                 self.end = end;
                 let position = last.end_position();
-                let first_at = self.place.and_then(|place| place.first_at);
+                let same = |place: &Place| place.segment.segment_id == last.segment.segment_id;
+                let first_at = self.place.filter(same).or(place.filter(same)).map_or_else(
+                    || last.frames.first().map(|frame| frame.note.appended_at),
+                    |place| place.first_at,
+                );
                 self.place = Some(Place { segment: last.segment, position, first_at });
                 self.pending.push_back(Arc::new(last));
                 break;
