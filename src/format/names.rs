@@ -10,14 +10,22 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 /// Space for the next manifest.
 pub(crate) const MANIFEST_NEXT: &str = "MANIFEST.next";
 
+const BASE_OFFSET_DIGITS: usize = 20;
+const SEGMENT_ID_DIGITS: usize = 8;
+
 /// The name of a segment's file.
 pub(crate) fn segment(base_offset: Offset, segment_id: u64) -> String {
-    format!("{:020}-{segment_id:08}.log", base_offset.get())
+    format!("{}.log", stem(base_offset, segment_id))
 }
 
 /// The name of the file with a segment's index.
 pub(crate) fn index(base_offset: Offset, segment_id: u64) -> String {
-    format!("{:020}-{segment_id:08}.index", base_offset.get())
+    format!("{}.index", stem(base_offset, segment_id))
+}
+
+fn stem(base_offset: Offset, segment_id: u64) -> String {
+    let base_offset = base_offset.get();
+    format!("{base_offset:0BASE_OFFSET_DIGITS$}-{segment_id:0SEGMENT_ID_DIGITS$}")
 }
 
 /// A file of ours, as its name tells.
@@ -41,18 +49,20 @@ pub(crate) fn parse(name: &OsStr) -> Option<Name> {
     }
     let (stem, kind) = name.split_once('.')?;
     let (base_offset, segment_id) = stem.split_once('-')?;
-    let base_offset = Offset::new(base_offset.parse().ok()?);
-    let segment_id = segment_id.parse().ok().filter(|id| *id != 0)?;
-    // Printing it again settles zeros, signs and all else that a number can be written with.
+    let base_offset = Offset::new(number(base_offset, BASE_OFFSET_DIGITS)?);
+    let segment_id = number(segment_id, SEGMENT_ID_DIGITS).filter(|id| *id != 0)?;
     match kind {
-        "log" if segment(base_offset, segment_id) == name => {
-            Some(Name::Segment { base_offset, segment_id })
-        }
-        "index" if index(base_offset, segment_id) == name => {
-            Some(Name::Index { base_offset, segment_id })
-        }
+        "log" => Some(Name::Segment { base_offset, segment_id }),
+        "index" => Some(Name::Index { base_offset, segment_id }),
         _ => None,
     }
+}
+
+/// A number as `{:0width$}` prints it, and written no other way.
+fn number(text: &str, width: usize) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = text.len() == width || (text.len() > width && !text.starts_with('0'));
+    if digits && canonical { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

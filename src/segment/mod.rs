@@ -171,10 +171,7 @@ pub(crate) fn open_file(
 ) -> Result<(Handle, SegmentHeader)> {
     let name = names::segment(row.base_offset, row.segment_id);
     let Some(file) = dir.open_if_there(&name, mode)? else {
-        let what = "the manifest names a segment that is not there; restore the file";
-        return Err(Error::new(ErrorKind::Corrupt, what)
-            .with_path(&dir.path_of(&name))
-            .with_offset(row.base_offset));
+        return Err(missing(dir, row));
     };
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     let len = file.read(&mut bytes, 0)?;
@@ -187,6 +184,14 @@ pub(crate) fn open_file(
         return Err(foreign(&file, row, "the file holds another segment of this log"));
     }
     Ok((file, header))
+}
+
+/// The file of a row is not there.
+pub(crate) fn missing(dir: &Dir, row: &Row) -> Error {
+    let what = "the manifest names a segment that is not there; restore the file";
+    Error::new(ErrorKind::Corrupt, what)
+        .with_path(&dir.path_of(&names::segment(row.base_offset, row.segment_id)))
+        .with_offset(row.base_offset)
 }
 
 fn bad_header(file: &Handle, row: &Row, error: DecodeError) -> Error {

@@ -4,14 +4,14 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
-use crate::format::manifest::Row;
 use crate::format::names;
 use crate::format::names::Name;
 use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::segment;
 use crate::storage::Dir;
 use crate::storage::EntryKind;
 use crate::storage::OpenMode;
-use std::collections::HashSet;
+use crate::units::Offset;
 
 /// Files with names of ours that the manifest does not name.
 pub(super) struct Leftovers {
@@ -22,39 +22,30 @@ impl Leftovers {
     /// Finds them, and checks on the way that every segment the manifest names is there, and that
     /// no segment is there that only a later manifest can have named.
     pub(super) fn find(dir: &Dir, manifest: &Manifest) -> Result<Self> {
-        let key = |row: &Row| (row.base_offset, row.segment_id);
-        let mut named: HashSet<_> = manifest.rows.iter().map(key).collect();
-        let all = named.clone();
+        let mut missing: Vec<_> = manifest.rows.iter().map(Some).collect();
         let mut names = Vec::new();
-        for entry in dir.list()? {
+        for entry in dir.list()?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
             match names::parse(&entry.name) {
                 Some(Name::Segment { base_offset, segment_id }) => {
-                    if named.remove(&(base_offset, segment_id)) {
+                    if let Some(place) = named(manifest, base_offset, segment_id) {
+                        missing.get_mut(place).map(Option::take);
                         continue;
                     }
                     let name = names::segment(base_offset, segment_id);
-                    if entry.kind == EntryKind::File {
-                        refuse_newer(dir, &name, segment_id, manifest)?;
-                        names.push(name);
-                    }
+                    refuse_newer(dir, &name, segment_id, manifest)?;
+                    names.push(name);
                 }
                 Some(Name::Index { base_offset, segment_id })
-                    if entry.kind == EntryKind::File
-                        && !all.contains(&(base_offset, segment_id)) =>
+                    if named(manifest, base_offset, segment_id).is_none() =>
                 {
                     names.push(names::index(base_offset, segment_id));
                 }
                 _ => {}
             }
         }
-        match named.into_iter().min() {
+        match missing.into_iter().flatten().next() {
             None => Ok(Self { names }),
-            Some((base_offset, segment_id)) => {
-                let what = "the manifest names a segment that is not there; restore the file";
-                Err(Error::new(ErrorKind::Corrupt, what)
-                    .with_path(&dir.path_of(&names::segment(base_offset, segment_id)))
-                    .with_offset(base_offset))
-            }
+            Some(row) => Err(segment::missing(dir, row)),
         }
     }
 
@@ -68,6 +59,12 @@ impl Leftovers {
         }
         Ok(self.names.len() as u64)
     }
+}
+
+/// The place of the row of a segment.
+fn named(manifest: &Manifest, base_offset: Offset, segment_id: u64) -> Option<usize> {
+    let place = manifest.rows.binary_search_by_key(&base_offset, |row| row.base_offset).ok()?;
+    manifest.rows.get(place).filter(|row| row.segment_id == segment_id).map(|_| place)
 }
 
 /// A segment with an id that this manifest has not given out holds records only if a later manifest
