@@ -4,7 +4,6 @@ use crate::commit::Commit;
 use crate::commit::chunk::Chunk;
 use crate::commit::waiters;
 use crate::commit::waiters::Mark;
-use crate::commit::waiters::Told;
 use crate::commit::waiters::fail;
 use crate::commit::writer::Purpose;
 use crate::commit::writer::SyncTarget;
@@ -112,7 +111,7 @@ impl Commit {
             // What stays in the log says where it is.
             let stays = waiter.target() <= end;
             let error = error.clone();
-            waiter.tell(Told::Failed(match waiter.target().checked_sub(1) {
+            waiter.tell(Err(match waiter.target().checked_sub(1) {
                 Some(offset) if stays => error.with_offset(offset),
                 _ => error,
             }));

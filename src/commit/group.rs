@@ -140,14 +140,9 @@ impl Commit {
 
     /// Does what it takes until a waiter is told its outcome.
     pub(super) fn see_through(&self, waiter: &Waiter, mark: Mark, mut part: Part) -> Result<()> {
-        if mark == Mark::Written
-            && let Err(error) = self.write_out(waiter.target(), Purpose::Write)
-        {
-            // Whoever failed has told everybody, this waiter too, with its own circumstances.
-            return match waiter.told() {
-                Some(Told::Failed(error)) => Err(error),
-                _ => Err(error),
-            };
+        if mark == Mark::Written {
+            // Whoever writes, or fails to, tells everybody it concerns, this waiter too.
+            drop(self.write_out(waiter.target(), Purpose::Write));
         }
         loop {
             if part == Part::Leads {
@@ -166,15 +161,19 @@ impl Commit {
         self.gather();
         // An error has been told to everybody who waits, this thread too.
         drop(self.sync_once());
-        let mut front = self.front.lock();
-        let successor = front.waiters.next_leader();
-        front.lead = if successor.is_some() { Lead::Taken } else { Lead::Free };
-        let rings = front.waiters.wants_sync(self.marks.end());
-        drop(front);
-        if let Some(successor) = successor {
-            successor.tell(Told::Lead);
-        } else if rings {
-            self.bell.call(Urgency::Now);
+        loop {
+            let mut front = self.front.lock();
+            let successor = front.waiters.next_leader();
+            front.lead = if successor.is_some() { Lead::Taken } else { Lead::Free };
+            let rings = front.waiters.wants_sync(self.marks.end());
+            drop(front);
+            match successor {
+                Some(successor) if successor.offer_lead() => return,
+                // It was told that it failed, and left: on to the next.
+                Some(_) => {}
+                None if rings => return self.bell.call(Urgency::Now),
+                None => return,
+            }
         }
     }
 

@@ -9,11 +9,12 @@
 use crate::error::Error;
 use crate::error::Result;
 use crate::units::Offset;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::thread;
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -46,9 +47,21 @@ pub(crate) struct Waiter {
 }
 
 #[derive(Debug)]
-enum Place {
-    Waiting(Option<Wake>),
-    Told(Told),
+struct Place {
+    /// Set once.
+    outcome: Option<Result<()>>,
+    duty: Duty,
+    wake: Option<Wake>,
+}
+
+/// Whether a waiter leads. Apart from its outcome, so that a waiter that is told both, in whatever
+/// order, leads before it leaves: otherwise the lead would be lost, and all who wait with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    None,
+    Lead,
+    /// It has its outcome and looks no more.
+    Gone,
 }
 
 /// What a waiter is told.
@@ -70,28 +83,21 @@ enum Wake {
 
 impl Waiter {
     pub(crate) fn new(target: Offset, role: Role) -> Arc<Self> {
-        Arc::new(Self { target, role, place: Mutex::new(Place::Waiting(None)) })
+        let place = Place { outcome: None, duty: Duty::None, wake: None };
+        Arc::new(Self { target, role, place: Mutex::new(place) })
     }
 
     pub(crate) fn target(&self) -> Offset {
         self.target
     }
 
-    /// What it has been told, if it has.
-    pub(crate) fn told(&self) -> Option<Told> {
-        match &*self.place.lock() {
-            Place::Told(told) => Some(told.clone()),
-            Place::Waiting(_) => None,
-        }
-    }
-
     /// Blocks until told. After [`Told::Lead`] it waits again.
     pub(crate) fn wait(&self) -> Told {
         loop {
-            if let Some(told) = self.told_or(|| Wake::Thread(std::thread::current())) {
+            if let Some(told) = self.look(|| Wake::Thread(thread::current())) {
                 return told;
             }
-            std::thread::park();
+            thread::park();
         }
     }
 
@@ -99,50 +105,73 @@ impl Waiter {
     pub(crate) fn wait_for(&self, timeout: Duration, now: impl Fn() -> Duration) -> Option<Told> {
         let deadline = now().checked_add(timeout);
         loop {
-            if let Some(told) = self.told_or(|| Wake::Thread(std::thread::current())) {
+            if let Some(told) = self.look(|| Wake::Thread(thread::current())) {
                 return Some(told);
             }
             let left = deadline.map(|deadline| deadline.saturating_sub(now()));
             match left {
                 Some(Duration::ZERO) => return None,
-                Some(left) => std::thread::park_timeout(left),
-                None => std::thread::park(),
+                Some(left) => thread::park_timeout(left),
+                None => thread::park(),
             }
         }
     }
 
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<()>> {
-        match self.told_or(|| Wake::Task(waker.clone())) {
+        match self.look(|| Wake::Task(waker.clone())) {
             Some(Told::Failed(error)) => Poll::Ready(Err(error)),
             Some(_) => Poll::Ready(Ok(())),
             None => Poll::Pending,
         }
     }
 
-    /// What it has been told, or nothing, and then `wake` is how to tell it.
-    fn told_or(&self, wake: impl FnOnce() -> Wake) -> Option<Told> {
+    /// What it is told, or nothing, and then `wake` is how to tell it.
+    fn look(&self, wake: impl FnOnce() -> Wake) -> Option<Told> {
         let mut place = self.place.lock();
-        match &*place {
-            Place::Told(Told::Lead) => {
-                *place = Place::Waiting(None);
-                Some(Told::Lead)
-            }
-            Place::Told(told) => Some(told.clone()),
-            Place::Waiting(_) => {
-                *place = Place::Waiting(Some(wake()));
-                None
-            }
+        if place.duty == Duty::Lead {
+            place.duty = Duty::None;
+            return Some(Told::Lead);
         }
+        let told = match &place.outcome {
+            Some(Ok(())) => Told::Reached,
+            Some(Err(error)) => Told::Failed(error.clone()),
+            None => {
+                place.wake = Some(wake());
+                return None;
+            }
+        };
+        place.duty = Duty::Gone;
+        Some(told)
     }
 
-    /// Tells and wakes it. Not while the tail is locked: waking takes time.
-    pub(crate) fn tell(&self, told: Told) {
-        let before = mem::replace(&mut *self.place.lock(), Place::Told(told));
-        match before {
-            Place::Waiting(Some(Wake::Thread(thread))) => thread.unpark(),
-            Place::Waiting(Some(Wake::Task(waker))) => waker.wake(),
-            Place::Waiting(None) | Place::Told(_) => {}
+    /// Gives it its outcome and wakes it. Not while the front is locked: waking takes time.
+    pub(crate) fn tell(&self, outcome: Result<()>) {
+        let mut place = self.place.lock();
+        if place.outcome.is_none() {
+            place.outcome = Some(outcome);
         }
+        wake(place);
+    }
+
+    /// Makes it lead the next sync; `false` if it has gone already.
+    pub(crate) fn offer_lead(&self) -> bool {
+        let mut place = self.place.lock();
+        let takes = place.duty != Duty::Gone;
+        if takes {
+            place.duty = Duty::Lead;
+        }
+        wake(place);
+        takes
+    }
+}
+
+fn wake(mut place: MutexGuard<'_, Place>) {
+    let wake = place.wake.take();
+    drop(place);
+    match wake {
+        Some(Wake::Thread(thread)) => thread.unpark(),
+        Some(Wake::Task(waker)) => waker.wake(),
+        None => {}
     }
 }
 
@@ -245,7 +274,7 @@ impl Reached {
 
     pub(crate) fn tell(self) {
         for waiter in self.0 {
-            waiter.tell(Told::Reached);
+            waiter.tell(Ok(()));
         }
     }
 }
@@ -253,6 +282,6 @@ impl Reached {
 /// Tells all of them that it failed.
 pub(crate) fn fail(waiters: Vec<Arc<Waiter>>, error: &Error) {
     for waiter in waiters {
-        waiter.tell(Told::Failed(error.clone()));
+        waiter.tell(Err(error.clone()));
     }
 }

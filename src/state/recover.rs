@@ -52,7 +52,7 @@ pub(crate) struct Recovered {
 
 /// Brings the directory of a log into a state that is durable and whole.
 pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
-    let leftovers = Leftovers::find(dir, &manifest)?;
+    let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
     dir.sync()?;
     let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
@@ -62,6 +62,10 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
     } else {
         recovery.run()?
     };
+    if recovery.report.cut_at.is_some() {
+        // Segments behind the cut have become leftovers too.
+        leftovers = Leftovers::find(dir, &recovery.manifest)?;
+    }
     recovery.report.removed_files = leftovers.remove(dir)?;
     Ok(Recovered { manifest: recovery.manifest, active, report: recovery.report })
 }
@@ -189,10 +193,12 @@ impl Run<'_> {
 
     /// Decides for each scanned segment; gives the place of the row that is to be cut, if one is.
     fn decide(&self, scanned: &[Scanned], mark: Offset) -> Result<Option<usize>> {
+        // A mark behind damage says what is lost in this segment, and in those before it.
+        let marks_behind = scanned.iter().filter_map(|seen| seen.scan.mark_behind);
+        let mark = marks_behind.fold(mark, Offset::max);
         for seen in scanned {
             let row = self.row(seen.place);
-            let lost_from = seen.scan.end_offset;
-            let beyond = mark > lost_from || seen.scan.mark_behind.is_some_and(|m| m > lost_from);
+            let beyond = mark > seen.scan.end_offset;
             let short = seen.role == Role::Active && seen.size < row.byte_len;
             let observed = Observed {
                 role: seen.role,

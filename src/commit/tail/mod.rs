@@ -43,7 +43,7 @@ use std::time::Duration;
 
 /// A frame is closed when its body reaches this: large enough to make the header cheap, small
 /// enough that a point read, which verifies one whole frame, stays cheap too.
-const FRAME_BYTES: usize = 8 << 10;
+const FRAME_BYTES: usize = 4 << 10;
 
 /// A chunk is handed to the writer when it reaches this.
 pub(super) const CHUNK_BYTES: usize = 512 << 10;
