@@ -64,13 +64,11 @@ impl Commit {
         &self,
         offset: Offset,
         level: Durability,
-    ) -> Result<Option<Arc<Waiter>>> {
+    ) -> Result<Option<(Arc<Waiter>, Mark)>> {
         let (target, mark) = self.target(offset, level)?;
-        let waiter = self.watch(target, mark, Role::Future)?;
-        if waiter.is_some() {
-            self.bell.call(Urgency::Now);
-        }
-        Ok(waiter)
+        let Some(waiter) = self.watch(target, mark, Role::Future)? else { return Ok(None) };
+        self.bell.call(Urgency::Now);
+        Ok(Some((waiter, mark)))
     }
 
     /// A waiter for `mark` to be at or beyond `target` that does no work itself; `None` if it is.

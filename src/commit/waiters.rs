@@ -144,6 +144,11 @@ impl Waiter {
         Some(told)
     }
 
+    /// Whether it has no outcome yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.place.lock().outcome.is_none()
+    }
+
     /// Gives it its outcome and wakes it. Not while the front is locked: waking takes time.
     pub(crate) fn tell(&self, outcome: Result<()>) {
         let mut place = self.place.lock();

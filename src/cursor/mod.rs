@@ -117,6 +117,8 @@ impl Cursor {
             }
             // Nothing before it in this span: on to the span in front.
             let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
+            // Nor does it go back to what may not be read yet.
+            let limit = limit.min(self.view.high_watermark());
             let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
                 return Ok(None);
             };

@@ -1,5 +1,7 @@
 //! Waiting for a watermark, as a thread or as a future.
 
+use crate::commit::Commit;
+use crate::commit::Mark;
 use crate::commit::Role;
 use crate::commit::Told;
 use crate::commit::Waiter;
@@ -17,7 +19,7 @@ use std::time::Duration;
 /// [`Log::wait_async`](crate::Log::wait_async) and
 /// [`Cursor::wait_async`](crate::Cursor::wait_async).
 ///
-/// Needs no particular executor. Dropping it is free.
+/// Needs no particular executor. Dropping it forgets the wait.
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Wait(State);
@@ -25,26 +27,27 @@ pub struct Wait(State);
 #[derive(Debug)]
 enum State {
     Ready(Option<Result<()>>),
-    Waiting(Arc<Waiter>),
+    Waiting { waiter: Arc<Waiter>, mark: Mark, commit: Arc<Commit> },
 }
 
 impl Wait {
     /// Until the record at `offset` has reached `level`.
     pub(crate) fn for_level(view: &View, offset: Offset, level: Durability) -> Self {
-        Self::from(view.commit.watch_record(offset, level))
+        Self::from(view, view.commit.watch_record(offset, level))
     }
 
     /// Until the record at `offset` may be read.
     pub(super) fn for_offset(view: &View, offset: Offset) -> Self {
-        match offset.checked_add(1) {
-            Some(target) => Self::from(view.commit.watch(target, view.mark(), Role::Onlooker)),
-            None => Self(State::Ready(Some(Ok(())))),
-        }
+        let target = offset.checked_add(1).unwrap_or(Offset::MAX);
+        let watched = view.commit.watch(target, view.mark(), Role::Onlooker);
+        Self::from(view, watched.map(|waiter| waiter.map(|waiter| (waiter, view.mark()))))
     }
 
-    fn from(waiter: Result<Option<Arc<Waiter>>>) -> Self {
-        Self(match waiter {
-            Ok(Some(waiter)) => State::Waiting(waiter),
+    fn from(view: &View, watched: Result<Option<(Arc<Waiter>, Mark)>>) -> Self {
+        Self(match watched {
+            Ok(Some((waiter, mark))) => {
+                State::Waiting { waiter, mark, commit: Arc::clone(&view.commit) }
+            }
             Ok(None) => State::Ready(Some(Ok(()))),
             Err(error) => State::Ready(Some(Err(error))),
         })
@@ -62,7 +65,17 @@ impl Future for Wait {
             State::Ready(result) => {
                 Poll::Ready(result.take().expect("a future is not polled after it was ready"))
             }
-            State::Waiting(waiter) => waiter.poll(context.waker()),
+            State::Waiting { waiter, .. } => waiter.poll(context.waker()),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let State::Waiting { waiter, mark, commit } = &self.0
+            && waiter.is_waiting()
+        {
+            commit.unwatch(waiter, *mark);
         }
     }
 }

@@ -212,10 +212,13 @@ impl Active {
         }
     }
 
-    /// Overwrites what a write that failed may have left behind the end, so that recovery cannot
-    /// take it for something that was appended.
+    /// Overwrites what a write that failed may have left behind the end, durably, so that no
+    /// recovery can take it for something that was appended.
     pub(crate) fn erase(&self, written: usize) -> Result<()> {
-        self.segment.file.write(&vec![0; written], self.position).map_err(|partial| partial.error)
+        let erased = self.segment.file.write(&vec![0; written], self.position);
+        erased.map_err(|partial| partial.error)?;
+        // Whole frames may be among it, and the zeros over them may be lost in a power cut.
+        self.segment.file.sync()
     }
 
     /// Ends the file where its frames end and stores the index.

@@ -119,6 +119,8 @@ struct OpenFrame {
     /// While the chunk's bytes and the end offset stay below these, records need no decision.
     calm_len: usize,
     calm_end: Offset,
+    /// And while they arrive before this.
+    calm_at: Timestamp,
 }
 
 impl Tail {
@@ -167,6 +169,7 @@ impl Tail {
         if open.accept != arrival.accept
             || before + arrival.len >= open.calm_len
             || self.end >= open.calm_end
+            || arrival.at >= open.calm_at
         {
             return None;
         }
@@ -252,6 +255,7 @@ impl Tail {
         });
         fits && open.accept == arrival.accept
             && len <= 2 * FRAME_BYTES
+            && (arrival.at < open.calm_at || arrival.at == open.at)
             && (!arrival.encoded || open.at == arrival.at)
     }
 
@@ -282,8 +286,21 @@ impl Tail {
             accept: arrival.accept,
             calm_len,
             calm_end: segment_end.unwrap_or(Offset::MAX),
+            calm_at: self.calm_at(at),
         });
         at
+    }
+
+    /// The time from which on a record does not go into a frame of `at`: the segment is due for
+    /// its age, or the difference to the frame's time has no number.
+    fn calm_at(&self, at: Timestamp) -> Timestamp {
+        let first_at = self.place.and_then(|place| place.first_at);
+        let aged = match (first_at, self.settings.segment_age) {
+            (Some(first_at), Some(age)) => first_at.checked_add(age),
+            _ => None,
+        };
+        let far = Timestamp::from_micros(at.as_micros().saturating_add(i64::MAX));
+        aged.unwrap_or(Timestamp::MAX).min(far)
     }
 
     /// Whether the records belong into a segment after the one of `place`. One without records

@@ -47,7 +47,9 @@ impl Tail {
 
     /// The first record here that was appended at or after `time`.
     pub(crate) fn since(&self, time: Timestamp) -> Option<Offset> {
-        let mut offset = self.chunks().find_map(|chunk| chunk.frames.first())?.note.base_offset;
+        let closed = self.chunks().find_map(|chunk| chunk.frames.first());
+        let mut offset =
+            closed.map(|frame| frame.note.base_offset).or(self.open.map(|open| open.base))?;
         while offset < self.end {
             let (body, base, end, at) = self.frame_for(offset)?;
             let header = FrameHeader {
