@@ -101,12 +101,17 @@ impl Window {
 
     /// The frame that covers `offset`; `None` if it is not published yet.
     pub(crate) fn locate(&mut self, offset: Offset) -> Result<Option<Frame>> {
-        let hint = self.segment.hint_for_offset(offset);
-        let mut position = self.trusted(hint, |segment| segment.hint_for_offset(offset))?;
+        let mut hint = self.segment.hint_for_offset(offset);
+        let mut position = place(hint);
         let end = self.segment.end();
         let mut damage: Option<Damage> = None;
         while position < end {
             let header = self.header_at(position, end)?;
+            if hint.take().is_some_and(|entry| !is_frame_of(&entry, &header)) {
+                self.segment.rebuild_index()?;
+                position = place(self.segment.hint_for_offset(offset));
+                continue;
+            }
             match (header, damage) {
                 (Ok(header), _) if header.end_offset() <= offset => {
                     position += header.frame_len();
@@ -137,13 +142,19 @@ impl Window {
 
     /// The offset of the first record appended at or after `time`; `None` if there is none.
     pub(crate) fn locate_time(&mut self, time: Timestamp) -> Result<Option<Offset>> {
-        let hint = self.segment.hint_for_time(time);
-        let mut position = self.trusted(hint, |segment| segment.hint_for_time(time))?;
+        let mut hint = self.segment.hint_for_time(time);
+        let mut position = place(hint);
         let end = self.segment.end();
         // The last frame closed before `time`: later records in it may have been appended after.
         let mut before: Option<Frame> = None;
         while position < end {
-            let header = match self.header_at(position, end)? {
+            let header = self.header_at(position, end)?;
+            if hint.take().is_some_and(|entry| !is_frame_of(&entry, &header)) {
+                self.segment.rebuild_index()?;
+                position = place(self.segment.hint_for_time(time));
+                continue;
+            }
+            let header = match header {
                 Ok(header) => header,
                 Err(why) => {
                     let offset = before
@@ -170,29 +181,6 @@ impl Window {
             let damage = Damage { position, offset: header.base_offset, why };
             self.unreadable(&damage, header.end_offset())
         })
-    }
-
-    /// The position an index entry leads to, if the frame there is the one it means; else, after
-    /// building the index anew, that of the entry there is now; else that of the first frame.
-    fn trusted(
-        &mut self,
-        hint: Option<IndexEntry>,
-        again: impl Fn(&Segment) -> Option<IndexEntry>,
-    ) -> Result<u64> {
-        let first = SEGMENT_HEADER_LEN as u64;
-        let Some(entry) = hint else { return Ok(first) };
-        if self.leads_to_its_frame(&entry)? {
-            return Ok(entry.position);
-        }
-        self.segment.rebuild_index()?;
-        Ok(again(&self.segment).map_or(first, |entry| entry.position))
-    }
-
-    fn leads_to_its_frame(&mut self, entry: &IndexEntry) -> Result<bool> {
-        let header = self.header_at(entry.position, self.segment.end())?;
-        Ok(header.is_ok_and(|header| {
-            (header.base_offset, header.appended_at) == (entry.base_offset, entry.appended_at)
-        }))
     }
 
     fn header_at(&mut self, position: u64, end: u64) -> Result<Result<FrameHeader, DecodeError>> {
@@ -260,6 +248,18 @@ impl Window {
             .with_offset(damage.offset)
             .with_readable_from(readable_from)
     }
+}
+
+/// Where an index entry says to begin; without one, at the first frame.
+fn place(hint: Option<IndexEntry>) -> u64 {
+    hint.map_or(SEGMENT_HEADER_LEN as u64, |entry| entry.position)
+}
+
+/// Whether an index entry leads to the frame it means.
+fn is_frame_of(entry: &IndexEntry, header: &Result<FrameHeader, DecodeError>) -> bool {
+    header.as_ref().is_ok_and(|header| {
+        (header.base_offset, header.appended_at) == (entry.base_offset, entry.appended_at)
+    })
 }
 
 /// The first record in a body appended at or after `time`.
