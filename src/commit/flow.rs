@@ -16,13 +16,14 @@ use crate::units::Offset;
 use std::sync::Arc;
 
 impl Commit {
-    /// Writes what fills the memory. A full disk is no concern of records that are accepted: the
-    /// next append meets it.
+    /// Writes what fills the memory. That it is refused is no concern of records that are accepted:
+    /// the next append meets it.
     pub(super) fn relieve(&self) -> Result<()> {
         let until = self.front.lock().tail.full_until();
-        match until.map(|until| self.write_out(until, Purpose::Write)) {
-            Some(Err(error)) if error.kind() != ErrorKind::StorageFull => Err(error),
-            _ => Ok(()),
+        let Some(until) = until else { return Ok(()) };
+        match self.write_out(until, Purpose::Write) {
+            Ok(_) => Ok(()),
+            Err(_) => self.front.lock().life.check_writable(),
         }
     }
 

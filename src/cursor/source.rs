@@ -91,6 +91,8 @@ impl Source {
         {
             return Ok(Some(frame));
         }
+        // From here on the place is looked up, perhaps in another segment.
+        self.next_frame = None;
         let Some(segment) = view.segments.find(offset)? else {
             return Ok(None);
         };
