@@ -9,7 +9,6 @@ use crate::commit::writer::Purpose;
 use crate::commit::writer::SyncTarget;
 use crate::commit::writer::Writer;
 use crate::error::Error;
-use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::units::Offset;

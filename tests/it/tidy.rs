@@ -53,17 +53,9 @@ fn the_repository_is_tidy() {
 
     let architecture = read(root, "ARCHITECTURE.md");
     offences.extend(architecture_is_a_map(&architecture, &source_folders(root)));
-    offences.extend(examples_agree(
-        &read(root, "README.md"),
-        &read(root, "src/lib.rs"),
-    ));
+    offences.extend(examples_agree(&read(root, "README.md"), &read(root, "src/lib.rs")));
 
-    assert!(
-        offences.is_empty(),
-        "{} offences:\n{}",
-        offences.len(),
-        offences.join("\n")
-    );
+    assert!(offences.is_empty(), "{} offences:\n{}", offences.len(), offences.join("\n"));
 }
 
 /// A path from the root of the repository, with `/`, and the text of the file.
@@ -73,11 +65,7 @@ fn starts_with_its_purpose(path: &str, text: &str) -> Vec<String> {
     if text.starts_with("//! ") || path == "tests/it/main.rs" {
         return Vec::new();
     }
-    vec![offence(
-        path,
-        1,
-        "does not start with `//!` and a sentence that says what it is for",
-    )]
+    vec![offence(path, 1, "does not start with `//!` and a sentence that says what it is for")]
 }
 
 /// Tests are not what makes a file hard to read, up to a point.
@@ -85,11 +73,7 @@ fn is_short(path: &str, text: &str) -> Vec<String> {
     let mut offences = Vec::new();
     let all = text.lines().count();
     if all > FILE_LINES_MAX {
-        offences.push(offence(
-            path,
-            all,
-            &format!("{all} lines, more than {FILE_LINES_MAX}"),
-        ));
+        offences.push(offence(path, all, &format!("{all} lines, more than {FILE_LINES_MAX}")));
     }
     let code = match text.rsplit_once("\n#[cfg(test)]\n") {
         Some((code, rest)) if rest.contains("mod tests") => code.lines().count(),
@@ -128,10 +112,7 @@ fn has_no_banned_words(path: &str, text: &str) -> Vec<String> {
         (concat!("dbg", "!"), "left from debugging"),
     ];
     if in_src(path) {
-        banned.push((
-            concat!("flu", "sh"),
-            "means four things; say write, sync or close",
-        ));
+        banned.push((concat!("flu", "sh"), "means four things; say write, sync or close"));
     }
     let mut offences = Vec::new();
     for (number, line) in numbered(text) {
@@ -168,11 +149,7 @@ fn points_down(path: &str, text: &str) -> Vec<String> {
     let mut offences = Vec::new();
     for (number, line) in numbered(text) {
         if has_word(line, "super::super") {
-            offences.push(offence(
-                path,
-                number,
-                "`super::super` hides where an arrow points",
-            ));
+            offences.push(offence(path, number, "`super::super` hides where an arrow points"));
         }
         for (at, _) in code(line).match_indices("crate::") {
             let target = identifier(&code(line)[at + "crate::".len()..]);
@@ -207,18 +184,10 @@ fn keeps_to_the_seams(path: &str, text: &str) -> Vec<String> {
         let files = has_word(line, "std::fs") || (line.contains("std::{") && has_word(line, "fs"));
         let system = files || has_word(line, "rustix") || has_word(line, "memmap2");
         if system && !path.starts_with("src/storage/") {
-            offences.push(offence(
-                path,
-                number,
-                "only src/storage/ talks to the system",
-            ));
+            offences.push(offence(path, number, "only src/storage/ talks to the system"));
         }
         if has_word(line, "unsafe") && path != "src/storage/map.rs" {
-            offences.push(offence(
-                path,
-                number,
-                "only src/storage/map.rs has unsafe code",
-            ));
+            offences.push(offence(path, number, "only src/storage/map.rs has unsafe code"));
         }
     }
     offences
@@ -275,22 +244,11 @@ fn examples_agree(readme: &str, lib: &str) -> Vec<String> {
         .collect();
     let run = first_example(&docs, |info| info.is_empty() || info.starts_with("rust"));
     let (Some((number, shown)), Some((_, run))) = (shown, run) else {
-        return vec![offence(
-            "README.md",
-            1,
-            "here or in src/lib.rs there is no Rust example",
-        )];
+        return vec![offence("README.md", 1, "here or in src/lib.rs there is no Rust example")];
     };
     // A line that rustdoc hides is not part of what is read.
-    let run = run
-        .into_iter()
-        .filter(|line| *line != "#" && !line.starts_with("# "));
-    let pairs = shown
-        .iter()
-        .copied()
-        .map(Some)
-        .chain([None])
-        .zip(run.map(Some).chain([None]));
+    let run = run.into_iter().filter(|line| *line != "#" && !line.starts_with("# "));
+    let pairs = shown.iter().copied().map(Some).chain([None]).zip(run.map(Some).chain([None]));
     match pairs.enumerate().find(|(_, (shown, run))| shown != run) {
         None => Vec::new(),
         Some((nth, (shown, run))) => {
@@ -341,9 +299,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 fn identifier(text: &str) -> &str {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_')
-        .next()
-        .unwrap_or_default()
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
 fn in_src(path: &str) -> bool {
@@ -372,42 +328,26 @@ fn markdown_files(root: &Path) -> Vec<String> {
 }
 
 fn source_folders(root: &Path) -> Vec<String> {
-    let folders = entries(&root.join("src"))
-        .into_iter()
-        .filter(|path| path.is_dir());
-    folders
-        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-        .collect()
+    let folders = entries(&root.join("src")).into_iter().filter(|path| path.is_dir());
+    folders.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
 }
 
 fn with_extension(root: &Path, files: impl Iterator<Item = PathBuf>, end: &str) -> Vec<String> {
     let files = files.filter(|path| path.extension().is_some_and(|found| found == end));
-    files
-        .map(|path| slashes(path.strip_prefix(root).unwrap_or(&path)))
-        .collect()
+    files.map(|path| slashes(path.strip_prefix(root).unwrap_or(&path))).collect()
 }
 
 /// The files in a folder and the folders below it; none if the folder is missing.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let entries = entries(folder).into_iter();
-    entries
-        .flat_map(|path| {
-            if path.is_dir() {
-                walk(&path)
-            } else {
-                vec![path]
-            }
-        })
-        .collect()
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     paths
 }
@@ -475,16 +415,11 @@ fn each_rule_bites() {
             let text = text.replace("<100 columns>", &"x".repeat(100));
             let found = rule(path, &text);
             let expected = format!("{path}{expected}");
-            assert!(
-                found.len() == 1 && found[0].starts_with(&expected),
-                "{expected}: {found:?}"
-            );
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{expected}: {found:?}");
         }
     }
     for rule in RULES {
-        let tested = BAD
-            .iter()
-            .any(|(tested, _)| std::ptr::fn_addr_eq(*tested, *rule));
+        let tested = BAD.iter().any(|(tested, _)| std::ptr::fn_addr_eq(*tested, *rule));
         assert!(tested, "a rule has no text that it must report");
     }
 }
@@ -497,18 +432,9 @@ fn no_rule_bites_what_is_right() {
         "\n".repeat(100)
     );
     let good = [
-        (
-            "src/segment/scan.rs",
-            "//! A.\nuse crate::segment::names;\nuse crate::format::Frame;\n",
-        ),
-        (
-            "src/segment/scan.rs",
-            "//! See `crate::log`, which uses std::fs and unsafe code.\n",
-        ),
-        (
-            "src/storage/fs.rs",
-            "//! A.\nuse std::fs;\nuse rustix::fs::OFlags;\nunsafe_code\n",
-        ),
+        ("src/segment/scan.rs", "//! A.\nuse crate::segment::names;\nuse crate::format::Frame;\n"),
+        ("src/segment/scan.rs", "//! See `crate::log`, which uses std::fs and unsafe code.\n"),
+        ("src/storage/fs.rs", "//! A.\nuse std::fs;\nuse rustix::fs::OFlags;\nunsafe_code\n"),
         ("src/storage/map.rs", "//! A.\nunsafe { x }\n"),
         ("src/lib.rs", "//! A.\npub use crate::log::Log;\n"),
         ("src/log/mod.rs", &tests_do_not_count),
@@ -527,27 +453,16 @@ fn the_rules_for_pages_bite() {
     let links =
         "[ok](docs/a.md#part) [web](https://a.b/c) [here](#part)\n\n```\n[x](y)\n```\n[a](b)";
     let found = links_lead_somewhere("README.md", links, &exists);
-    assert_eq!(
-        found,
-        ["README.md:6: the link leads to b, which is missing"]
-    );
+    assert_eq!(found, ["README.md:6: the link leads to b, which is missing"]);
     let found = links_lead_somewhere("docs/b.md", "[a](a.md)\n[b](b.md)", &exists);
-    assert_eq!(
-        found,
-        ["docs/b.md:2: the link leads to docs/b.md, which is missing"]
-    );
+    assert_eq!(found, ["docs/b.md:2: the link leads to docs/b.md, which is missing"]);
 
     let folders = ["log".to_owned(), "format".to_owned()];
-    assert_eq!(
-        architecture_is_a_map("`src/log/` and `format/`", &folders),
-        [""; 0]
-    );
+    assert_eq!(architecture_is_a_map("`src/log/` and `format/`", &folders), [""; 0]);
     let found = architecture_is_a_map("`catalog/` and format/", &folders);
     assert_eq!(found, ["ARCHITECTURE.md:1: does not name log/"]);
-    let found = architecture_is_a_map(
-        &"format/ log/\n".repeat(ARCHITECTURE_LINES_MAX + 1),
-        &folders,
-    );
+    let found =
+        architecture_is_a_map(&"format/ log/\n".repeat(ARCHITECTURE_LINES_MAX + 1), &folders);
     assert_eq!(found, ["ARCHITECTURE.md:151: 151 lines, more than 150"]);
 
     let readme = "# a\n```text\nx\n```\n```rust\nlet a = 1;\nlet b = 2;\n```\n";
@@ -556,14 +471,8 @@ fn the_rules_for_pages_bite() {
     assert_eq!(examples_agree(readme, lib), [""; 0]);
     let found = examples_agree(readme, &lib.replace("b = 2", "b = 3"));
     assert_eq!(found.len(), 1);
-    assert!(
-        found[0].starts_with("README.md:7: the example differs"),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with("README.md:7: the example differs"), "{found:?}");
     let found = examples_agree(readme, &lib.replace("//! # Ok(())", "//! let c;"));
-    assert!(
-        found[0].starts_with("README.md:8: the example differs"),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with("README.md:8: the example differs"), "{found:?}");
     assert_eq!(examples_agree(readme, "//! A.\n").len(), 1);
 }

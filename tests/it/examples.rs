@@ -1,0 +1,71 @@
+//! The examples, run as programs: each must succeed and say what it is there to show.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Each example, and the words its output has in this order.
+const EXAMPLES: &[(&str, &[&str])] = &[(
+    "quickstart",
+    &[
+        "a child process was killed when ",
+        "recovery: not closed: ",
+        " records are there, all that were acknowledged\n",
+        "read 4933 records of 312561 bytes, ",
+        "the last values of 122 paths are those of the repository\n",
+        "backwards: 4932 tests/basic_tests.rs\n",
+        "reopened: closed cleanly\n",
+        "everything is as it should be\n",
+    ],
+)];
+
+#[test]
+fn each_example_shows_what_it_says() {
+    for (name, words) in EXAMPLES {
+        let output = Command::new(program(name)).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{name}: {stdout}\n{stderr}");
+        let mut rest = stdout.as_str();
+        for word in *words {
+            let Some((_, behind)) = rest.split_once(word) else {
+                panic!("{name} does not say {word:?} where it should:\n{stdout}");
+            };
+            rest = behind;
+        }
+    }
+}
+
+#[test]
+fn each_example_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = fs::read_dir(folder).unwrap();
+    let found: BTreeSet<String> = files
+        .map(|file| file.unwrap().path())
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let run = EXAMPLES.iter().map(|(name, _)| (*name).to_owned());
+    assert_eq!(found, run.collect());
+}
+
+/// `cargo test` builds the examples and puts them beside the folder of this program; if it is asked
+/// for tests by name, it does not.
+fn program(name: &str) -> PathBuf {
+    let tests = env::current_exe().unwrap();
+    let profile = tests.parent().unwrap().parent().unwrap();
+    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
+    let program = profile.join("examples").join(file);
+    if !program.exists() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--example", name]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(cargo.status().unwrap().success(), "{name} does not build");
+    }
+    program
+}

@@ -1,0 +1,125 @@
+//! Faults: which call to a storage goes wrong, when, and how to know such an error again.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// A call to the storage or to one of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    CreateDir,
+    Open,
+    Create,
+    List,
+    Rename,
+    Remove,
+    SyncDir,
+    Lock,
+    Read,
+    Write,
+    Sync,
+    SetLen,
+    Size,
+    Map,
+}
+
+impl Op {
+    /// Whether a crash behind it can leave something else than a crash before it.
+    pub(super) fn has_effect(self) -> bool {
+        use Op::{Create, CreateDir, Remove, Rename, SetLen, Sync, SyncDir, Write};
+        matches!(self, CreateDir | Create | Rename | Remove | SyncDir | Write | Sync | SetLen)
+    }
+}
+
+/// What goes wrong, and when: unless told otherwise the next call of the kind, once.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    /// `None`: any call with an effect.
+    op: Option<Op>,
+    error: io::ErrorKind,
+    on: String,
+    nth: u64,
+    again: Again,
+    seen: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    Never,
+    Always,
+    EveryNth,
+}
+
+impl Fault {
+    pub(crate) fn new(op: Op, error: io::ErrorKind) -> Self {
+        Self { op: Some(op), error, on: String::new(), nth: 1, again: Again::Never, seen: 0 }
+    }
+
+    /// On any call that has an effect.
+    pub(crate) fn any(error: io::ErrorKind) -> Self {
+        Self { op: None, ..Self::new(Op::Write, error) }
+    }
+
+    /// Only calls on paths that end so count.
+    pub(crate) fn on(self, suffix: &str) -> Self {
+        Self { on: suffix.to_owned(), ..self }
+    }
+
+    pub(crate) fn nth(self, nth: u64) -> Self {
+        Self { nth, ..self }
+    }
+
+    /// The n-th call and all behind it.
+    pub(crate) fn forever(self) -> Self {
+        Self { again: Again::Always, ..self }
+    }
+
+    pub(crate) fn every(self, nth: u64) -> Self {
+        Self { nth, again: Again::EveryNth, ..self }
+    }
+
+    /// Whether the call fails, and with what.
+    pub(super) fn strikes(&mut self, op: Op, path: &Path) -> Option<io::ErrorKind> {
+        let meant = self.op.map_or(op.has_effect(), |meant| meant == op);
+        if !meant || !path.to_string_lossy().ends_with(&self.on) {
+            return None;
+        }
+        self.seen += 1;
+        let strikes = match self.again {
+            Again::Never => self.seen == self.nth,
+            Again::Always => self.seen >= self.nth,
+            Again::EveryNth => self.seen.is_multiple_of(self.nth),
+        };
+        strikes.then_some(self.error)
+    }
+}
+
+/// The mark of an error that was made here.
+#[derive(Debug)]
+struct Injected;
+
+impl fmt::Display for Injected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("injected")
+    }
+}
+
+impl StdError for Injected {}
+
+pub(super) fn injected(kind: io::ErrorKind) -> io::Error {
+    io::Error::new(kind, Injected)
+}
+
+/// Whether the error, or what it says was its cause, was made here.
+pub(crate) fn is_injected(error: &stratalog::Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<Injected>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

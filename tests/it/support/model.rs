@@ -1,0 +1,80 @@
+//! What a log is, in the plainest way: a map from offsets to records with their append times.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use stratalog::{Entry, EntryBuf, Offset, Record, Timestamp};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    rows: BTreeMap<Offset, Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) appended_at: Timestamp,
+    pub(crate) record: Record<'static>,
+}
+
+impl Model {
+    pub(crate) fn end(&self) -> Offset {
+        self.rows.last_key_value().map_or(Offset::ZERO, |(last, _)| *last + 1)
+    }
+
+    /// Appends records at the time `now`, or at that of the last record if it is later.
+    pub(crate) fn append(&mut self, now: Timestamp, records: &[Record<'static>]) -> Range<Offset> {
+        let start = self.end();
+        let last_at = self.rows.last_key_value().map(|(_, row)| row.appended_at);
+        let appended_at = last_at.map_or(now, |last_at| last_at.max(now));
+        for record in records {
+            self.rows.insert(self.end(), Row { appended_at, record: record.clone() });
+        }
+        start..self.end()
+    }
+
+    /// Forgets what a crash took.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        self.rows.split_off(&end);
+    }
+
+    pub(crate) fn get(&self, offset: Offset) -> Option<&Row> {
+        self.rows.get(&offset)
+    }
+
+    /// The first record below `end` that was appended at or after `time`, else `end`.
+    pub(crate) fn since(&self, time: Timestamp, end: Offset) -> Offset {
+        let mut rows = self.rows.range(..end);
+        rows.find(|(_, row)| row.appended_at >= time).map_or(end, |(offset, _)| *offset)
+    }
+
+    /// The records below `end`, in order.
+    pub(crate) fn records(&self, end: Offset) -> Vec<Record<'static>> {
+        self.rows.range(..end).map(|(_, row)| row.record.clone()).collect()
+    }
+}
+
+impl From<Entry<'_>> for Row {
+    fn from(entry: Entry<'_>) -> Self {
+        Self::from(&entry.to_buf())
+    }
+}
+
+impl From<&EntryBuf> for Row {
+    /// By the accessors of an entry, not by its conversion into a record.
+    fn from(entry: &EntryBuf) -> Self {
+        let mut record = if entry.is_tombstone() {
+            Record::tombstone(entry.key().unwrap().to_vec())
+        } else {
+            Record::new(entry.value().to_vec())
+        };
+        if let Some(key) = entry.key() {
+            record = record.key(key.to_vec());
+        }
+        if let Some(timestamp) = entry.timestamp() {
+            record = record.timestamp(timestamp);
+        }
+        for (name, value) in entry.headers() {
+            record = record.header(name.to_owned(), value.to_vec());
+        }
+        Self { appended_at: entry.appended_at(), record }
+    }
+}

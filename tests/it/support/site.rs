@@ -1,0 +1,145 @@
+//! A place for a log, in memory or on a disk, and how it is opened there.
+
+use crate::support::check;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stratalog::storage::{Clock, FsStorage, MemoryStorage, OpenMode, Storage};
+use stratalog::{Log, Maintenance, Options, ReadMode, Record, Result};
+use tempfile::TempDir;
+
+/// What [`Site::small_segments`] sets.
+pub(crate) const SMALL_SEGMENT_BYTES: usize = 1024;
+
+/// Where a log is. Its options are the defaults, with [`Maintenance::Manual`]: nothing happens
+/// behind the back of a test that does not ask for it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+    options: Options,
+    dir: Option<TempDir>,
+}
+
+impl Site {
+    pub(crate) fn memory() -> Self {
+        Self::over(Arc::new(MemoryStorage::new()))
+    }
+
+    /// A log in memory of another kind.
+    pub(crate) fn over(storage: Arc<dyn Storage>) -> Self {
+        Self::new(storage, "/log".into(), None)
+    }
+
+    pub(crate) fn disk() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        Self::new(Arc::new(FsStorage::new()), path, Some(dir))
+    }
+
+    /// In memory, and on disk in both read modes.
+    pub(crate) fn each() -> [Self; 3] {
+        let pread = Self::disk().options(|options| options.read_mode(ReadMode::Pread));
+        [Self::memory(), Self::disk(), pread]
+    }
+
+    fn new(storage: Arc<dyn Storage>, path: PathBuf, dir: Option<TempDir>) -> Self {
+        let options = Options::new().maintenance(Maintenance::Manual).storage(Arc::clone(&storage));
+        Self { storage, path, options, dir }
+    }
+
+    /// Changes how the log is opened from now on.
+    pub(crate) fn options(mut self, change: impl FnOnce(Options) -> Options) -> Self {
+        self.options = change(self.options);
+        self
+    }
+
+    pub(crate) fn small_segments(self) -> Self {
+        self.options(|options| options.segment_bytes(SMALL_SEGMENT_BYTES as u64))
+    }
+
+    pub(crate) fn clock(self, clock: &(impl Clock + Clone + 'static)) -> Self {
+        self.options(|options| options.clock(Arc::new(clock.clone())))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[track_caller]
+    pub(crate) fn open(&self) -> Log {
+        self.try_open().unwrap()
+    }
+
+    pub(crate) fn try_open(&self) -> Result<Log> {
+        self.options.clone().open(&self.path)
+    }
+
+    /// Closes the log, then opens it.
+    #[track_caller]
+    pub(crate) fn reopen(&self, log: Log) -> Log {
+        log.close().unwrap();
+        drop(log);
+        self.open()
+    }
+
+    /// Another place with the files as they are now: what a process that is killed leaves behind.
+    #[track_caller]
+    pub(crate) fn kill(&self) -> Self {
+        let there = if self.dir.is_some() { Self::disk() } else { Self::memory() };
+        let Self { storage, path, dir, .. } = there;
+        storage.create_dir(&path).unwrap();
+        for (name, size) in self.files() {
+            let bytes = self.read(&name, size);
+            let file = storage.open(&path.join(&name), OpenMode::Create).unwrap();
+            file.set_len(size).unwrap();
+            let mut done = 0;
+            while done < bytes.len() {
+                done += file.write_at(&bytes[done..], done as u64).unwrap();
+            }
+        }
+        let options = self.options.clone().storage(Arc::clone(&storage));
+        Self { storage, path, options, dir }
+    }
+
+    /// The log, which nobody has open, shows just these records in both read modes.
+    #[track_caller]
+    pub(crate) fn check(&self, expected: &[Record<'_>]) {
+        for mode in [ReadMode::Map, ReadMode::Pread] {
+            let log = self.options.clone().read_mode(mode).open(&self.path).unwrap();
+            check(&log, expected);
+            log.close().unwrap();
+        }
+    }
+
+    /// Names and sizes of the files, by name; none if there is no directory.
+    pub(crate) fn files(&self) -> Vec<(String, u64)> {
+        let Ok(listed) = self.storage.list(&self.path) else {
+            return Vec::new();
+        };
+        let sized = listed.into_iter().map(|entry| {
+            let file = self.storage.open(&self.path.join(&entry.name), OpenMode::Read).unwrap();
+            (entry.name.into_string().unwrap(), file.size().unwrap())
+        });
+        let mut files: Vec<_> = sized.collect();
+        files.sort();
+        files
+    }
+
+    /// Sizes of the segments, the oldest first.
+    pub(crate) fn segments(&self) -> Vec<u64> {
+        let files = self.files().into_iter();
+        files.filter(|(name, _)| name.ends_with(".log")).map(|(_, size)| size).collect()
+    }
+
+    fn read(&self, name: &str, size: u64) -> Vec<u8> {
+        let file = self.storage.open(&self.path.join(name), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(size).unwrap()];
+        let mut done = 0;
+        while done < bytes.len() {
+            let count = file.read_at(&mut bytes[done..], done as u64).unwrap();
+            assert!(count > 0, "{name} is shorter than it was");
+            done += count;
+        }
+        bytes
+    }
+}
