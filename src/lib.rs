@@ -1,4 +1,60 @@
-//! An embeddable, append-only log.
+//! An embeddable, append-only log: records in one order, each with an offset, in a directory of
+//! segment files.
+//!
+//! For whoever writes a database and needs a write-ahead log; an application that needs an event
+//! log or an outbox with many readers, each at its own pace; a table that is restored from its
+//! changelog; the log of a replicated state machine. One process links the crate and opens a
+//! directory: no server, no network, no runtime.
+//!
+//! ```
+//! use stratalog::{Log, Record, Seek};
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # std::env::set_current_dir(&dir).unwrap();
+//! let log = Log::open("orders")?;
+//!
+//! // On the device when it returns; many threads that append share one sync.
+//! let paid = log.append(Record::new("paid").key("order-17"))?;
+//! // After a crash both are there, or neither is.
+//! log.append_batch(["debit 17", "credit shop"])?;
+//! // The key has no value any more.
+//! log.append(Record::tombstone("order-17"))?;
+//!
+//! let mut cursor = log.cursor(Seek::Offset(paid))?;
+//! while let Some(entry) = cursor.next()? {
+//!     println!("{} {}", entry.offset(), entry.value().escape_ascii());
+//! }
+//! log.close()?;
+//! # Ok::<(), stratalog::Error>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! A record passes three marks, and a caller chooses, for the log or for one append, which one it
+//! waits for ([`Durability`]):
+//!
+//! | state | mark | survives |
+//! |---|---|---|
+//! | appended | [`Log::end_offset`] | nothing yet |
+//! | written | [`Log::written_offset`] | the death of the process |
+//! | synced, the default | [`Log::durable_offset`] | a power cut |
+//!
+//! - What a log shows after a crash is a gapless, bit-exact prefix of what was appended, at least as
+//!   long as what was acknowledged. A batch is there whole or not at all.
+//! - A tail that a crash tore is cut off and reported by [`Log::recovery`]. Damage that no crash
+//!   explains is an error with file, position and offset, and nothing is dropped.
+//! - Cursors of a log opened as [`Durability::Synced`] show nothing that a power cut can take back.
+//! - A failed write or sync ends appending for good, tells everybody who waits, and leaves reading
+//!   as it was; opening again finds out what the disk really holds. A full disk ends nothing.
+//! - Opening takes time and memory for the active segment, however long the log is.
+//!
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: retention,
+//! compaction, named consumers, readers in other processes.
+//!
+//! # Where to begin
+//!
+//! [`Log::open`], or [`Options`] for anything but the defaults; [`Log::append`]; [`Cursor`].
+//! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
 mod commit;
 mod cursor;

@@ -1,4 +1,4 @@
-//! What a caller appends: a [`Record`] with a value or a tombstone, and perhaps a key, headers and a time.
+//! What a caller appends: a [`Record`], a value or a tombstone with what belongs to it.
 
 use crate::units::Timestamp;
 use std::borrow::Cow;

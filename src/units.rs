@@ -1,4 +1,4 @@
-//! The units of a log: [`Offset`] counts records, [`Position`] counts bytes, [`Timestamp`] counts time.
+//! The units of a log: [`Offset`] counts records, [`Position`] bytes, [`Timestamp`] time.
 //!
 //! Each is a type of its own so that the three cannot be mixed up: taking a byte position for a
 //! record's offset is the classic mistake in a log.

@@ -46,9 +46,10 @@ impl Options {
     /// # Errors
     ///
     /// [`Locked`](ErrorKind::Locked) if a writer has it open; [`Corrupt`](ErrorKind::Corrupt) for
-    /// damage that no crash explains, and [`UnsupportedVersion`](ErrorKind::UnsupportedVersion), with
-    /// nothing changed; [`InvalidInput`](ErrorKind::InvalidInput) for an option out of its limits or
-    /// a path that is no directory; [`Io`](ErrorKind::Io) and
+    /// damage that no crash explains, and
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion), with nothing changed;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an option out of its limits or a path that is
+    /// no directory; [`Io`](ErrorKind::Io) and
     /// [`StorageFull`](ErrorKind::StorageFull) as the system reports.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Log> {
         self.validate()?;

@@ -1,4 +1,4 @@
-//! Files in the directory that the manifest does not name, and those that it names and that are gone.
+//! Files that the manifest does not name, and those that it names and that are gone.
 
 use crate::error::Error;
 use crate::error::ErrorKind;

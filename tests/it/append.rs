@@ -1,9 +1,16 @@
 //! Appending: what comes back, where it is put, how far it gets, and what is refused.
 
-use crate::support::{
-    Site, append_all, assert_kind, assert_out_of_range, assert_same, at, check, full, record,
-    records, tail,
-};
+use crate::support::Site;
+use crate::support::append_all;
+use crate::support::assert_kind;
+use crate::support::assert_out_of_range;
+use crate::support::assert_same;
+use crate::support::at;
+use crate::support::check;
+use crate::support::full;
+use crate::support::record;
+use crate::support::records;
+use crate::support::tail;
 use std::borrow::Cow;
 use stratalog::{Durability, Entry, Error, ErrorKind, Log, Options, Record, Seek, Timestamp, Wait};
 

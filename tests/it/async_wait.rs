@@ -1,8 +1,13 @@
 //! Waiting as a future: ready when some call syncs, woken once, tied to no executor.
 
+use crate::support::Site;
+use crate::support::append_all;
+use crate::support::at;
 use crate::support::gate::GateStorage;
-use crate::support::task::{Alarm, block_on};
-use crate::support::{Site, append_all, at, tail, until};
+use crate::support::tail;
+use crate::support::task::Alarm;
+use crate::support::task::block_on;
+use crate::support::until;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread;

@@ -1,7 +1,11 @@
 //! Many threads: appends, cursors, rolls, syncs and closes at once.
 
+use crate::support::LONG;
+use crate::support::Site;
+use crate::support::at;
+use crate::support::check;
 use crate::support::gate::GateStorage;
-use crate::support::{LONG, Site, at, check, until};
+use crate::support::until;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,11 +1,17 @@
 //! Damage, everywhere: each byte of a small log is changed, each file cut off at each length, and
 //! whatever is read then is what was written, or an error that says where the damage is.
 
+use crate::support::append_all;
+use crate::support::at;
 use crate::support::forge;
-use crate::support::image::{DIR, Image, TINY, read_rows, tiny};
+use crate::support::image::DIR;
+use crate::support::image::Image;
+use crate::support::image::TINY;
+use crate::support::image::read_rows;
+use crate::support::image::tiny;
 use crate::support::medium::Numbers;
 use crate::support::model::Row;
-use crate::support::{append_all, at, records};
+use crate::support::records;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -3,7 +3,9 @@
 //! promises.
 
 use crate::support::faulty::FaultyStorage;
-use crate::support::image::{DIR, read_rows, tiny};
+use crate::support::image::DIR;
+use crate::support::image::read_rows;
+use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::model::Row;
 use std::cell::Cell;

@@ -1,9 +1,19 @@
 //! Cursors: back and forth from any place, over frames, segments and what is not written yet.
 
-use crate::support::{
-    LONG, Site, append_all, assert_kind, assert_out_of_range, assert_same, at, check, full, record,
-    records, secs, tail, until,
-};
+use crate::support::LONG;
+use crate::support::Site;
+use crate::support::append_all;
+use crate::support::assert_kind;
+use crate::support::assert_out_of_range;
+use crate::support::assert_same;
+use crate::support::at;
+use crate::support::check;
+use crate::support::full;
+use crate::support::record;
+use crate::support::records;
+use crate::support::secs;
+use crate::support::tail;
+use crate::support::until;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;

@@ -1,13 +1,25 @@
 //! When the system refuses: failed writes and syncs, a full disk, too many open files, and calls
 //! that do a part of what they were asked to.
 
-use crate::support::fault::{Fault, Op, is_injected};
+use crate::support::append_all;
+use crate::support::assert_kind;
+use crate::support::at;
+use crate::support::check;
+use crate::support::fault::Fault;
+use crate::support::fault::Op;
+use crate::support::fault::is_injected;
 use crate::support::faulty::FaultyStorage;
-use crate::support::image::{DIR, TINY, read, tiny};
+use crate::support::image::DIR;
+use crate::support::image::TINY;
+use crate::support::image::read;
+use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::model::Row;
+use crate::support::record;
+use crate::support::records;
+use crate::support::tail;
 use crate::support::task::block_on;
-use crate::support::{append_all, assert_kind, at, check, record, records, tail, until};
+use crate::support::until;
 use std::io;
 use std::thread;
 use stratalog::Durability::{self, Buffered, Synced, Written};

@@ -1,11 +1,24 @@
 //! What nobody wrote with this crate: wrong paths, wrong files, wrong names, wrong numbers. None of
 //! it panics, hangs, takes memory for what it claims, or is changed.
 
-use crate::support::forge::{self, ACTIVE, CLOSED, HEADER_LEN, Row, SEALED};
-use crate::support::image::{DIR, Image, read, tiny};
-use crate::support::{
-    append_all, assert_kind, assert_out_of_range, at, check, full, records, tail,
-};
+use crate::support::append_all;
+use crate::support::assert_kind;
+use crate::support::assert_out_of_range;
+use crate::support::at;
+use crate::support::check;
+use crate::support::forge;
+use crate::support::forge::ACTIVE;
+use crate::support::forge::CLOSED;
+use crate::support::forge::HEADER_LEN;
+use crate::support::forge::Row;
+use crate::support::forge::SEALED;
+use crate::support::full;
+use crate::support::image::DIR;
+use crate::support::image::Image;
+use crate::support::image::read;
+use crate::support::image::tiny;
+use crate::support::records;
+use crate::support::tail;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -2,9 +2,15 @@
 //!
 //! A failure prints the operations, made as few as possible, and the seed.
 
+use crate::support::Site;
+use crate::support::assert_out_of_range;
+use crate::support::at;
+use crate::support::check;
 use crate::support::clock::ManualClock;
-use crate::support::model::{Model, Row};
-use crate::support::{Site, assert_out_of_range, at, check, record, secs};
+use crate::support::model::Model;
+use crate::support::model::Row;
+use crate::support::record;
+use crate::support::secs;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, RngSeed, TestRunner};

@@ -1,7 +1,13 @@
 //! Opening: the options, their limits and defaults, the lock, and what `open` reports.
 
+use crate::support::Site;
+use crate::support::append_all;
+use crate::support::assert_kind;
+use crate::support::at;
+use crate::support::check;
 use crate::support::clock::ManualClock;
-use crate::support::{Site, append_all, assert_kind, at, check, secs, tail};
+use crate::support::secs;
+use crate::support::tail;
 use std::fs;
 use std::path::Path;
 use std::thread;

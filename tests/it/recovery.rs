@@ -1,11 +1,21 @@
 //! Recovery, row by row: what a crash or a bad disk left, and what opening the log makes of it.
 
-use crate::support::fault::{Fault, Op};
+use crate::support::append_all;
+use crate::support::assert_kind;
+use crate::support::at;
+use crate::support::check;
+use crate::support::fault::Fault;
+use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::forge;
-use crate::support::image::{DIR, Image, TINY, read, tiny};
+use crate::support::image::DIR;
+use crate::support::image::Image;
+use crate::support::image::TINY;
+use crate::support::image::read;
+use crate::support::image::tiny;
 use crate::support::medium::Crash;
-use crate::support::{append_all, assert_kind, at, check, records, tail};
+use crate::support::records;
+use crate::support::tail;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,16 @@
 //! Rolling: when a segment ends, by size, by age and by hand, and that nobody notices.
 
+use crate::support::Site;
+use crate::support::append_all;
+use crate::support::assert_same;
+use crate::support::at;
+use crate::support::check;
 use crate::support::clock::ManualClock;
-use crate::support::{Site, append_all, assert_same, at, check, full, record, records, secs, tail};
+use crate::support::full;
+use crate::support::record;
+use crate::support::records;
+use crate::support::secs;
+use crate::support::tail;
 use std::time::Duration;
 use stratalog::{Durability, Record, Seek};
 

@@ -1,7 +1,15 @@
 //! Time: append times that never fall, seeking by them, and the caller's own times beside them.
 
+use crate::support::Site;
+use crate::support::append_all;
+use crate::support::assert_same;
+use crate::support::at;
+use crate::support::check;
 use crate::support::clock::ManualClock;
-use crate::support::{Site, append_all, assert_same, at, check, record, records, secs, tail};
+use crate::support::record;
+use crate::support::records;
+use crate::support::secs;
+use crate::support::tail;
 use std::time::Duration;
 use stratalog::{Durability, Log, Record, Seek, Timestamp};
 

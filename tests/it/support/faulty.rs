@@ -7,8 +7,13 @@
 //!
 //! Syncs are not passed on: the real disk need not work for a medium that is pretended.
 
-use crate::support::fault::{Fault, Op, injected};
-use crate::support::medium::{Crash, Medium, NodeId, Numbers};
+use crate::support::fault::Fault;
+use crate::support::fault::Op;
+use crate::support::fault::injected;
+use crate::support::medium::Crash;
+use crate::support::medium::Medium;
+use crate::support::medium::NodeId;
+use crate::support::medium::Numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem;

@@ -1,5 +1,6 @@
 //! A storage in memory whose syncs a test can hold up and count.
 
+use crate::support::LONG;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -38,7 +39,10 @@ impl GateStorage {
     /// Blocks until a sync is held up.
     pub(crate) fn wait_for_sync(&self) {
         let state = self.gate.state.lock().unwrap();
-        drop(self.gate.changed.wait_while(state, |state| state.waiting == 0).unwrap());
+        let none = |state: &mut State| state.waiting == 0;
+        let (state, waited) = self.gate.changed.wait_timeout_while(state, LONG, none).unwrap();
+        drop(state);
+        assert!(!waited.timed_out(), "nobody syncs");
     }
 
     pub(crate) fn syncs(&self) -> u64 {

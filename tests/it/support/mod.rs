@@ -21,7 +21,7 @@ use stratalog::storage::{Clock, SystemClock};
 use stratalog::{Entry, ErrorKind, Log, Offset, Record, Result, Seek, Timestamp};
 
 /// Longer than any wait of a test that passes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 pub(crate) fn at(offset: u64) -> Offset {
     Offset::from(offset)
