@@ -39,8 +39,8 @@
 //! | written | [`Log::written_offset`] | the death of the process |
 //! | synced, the default | [`Log::durable_offset`] | a power cut |
 //!
-//! - What a log shows after a crash is a gapless, bit-exact prefix of what was appended, at least as
-//!   long as what was acknowledged. A batch is there whole or not at all.
+//! - What a log shows after a crash is a gapless, bit-exact prefix of what was appended, at least
+//!   as long as what was acknowledged. A batch is there whole or not at all.
 //! - A tail that a crash tore is cut off and reported by [`Log::recovery`]. Damage that no crash
 //!   explains is an error with file, position and offset, and nothing is dropped.
 //! - Cursors of a log opened as [`Durability::Synced`] show nothing that a power cut can take back.

@@ -163,8 +163,8 @@ impl Cursor {
         wait::wait(&self.view, self.stand.offset, timeout)
     }
 
-    /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows nothing
-    /// from the cursor.
+    /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
+    /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
         Wait::for_offset(&self.view, self.stand.offset)
     }

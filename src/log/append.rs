@@ -17,8 +17,8 @@ impl Log {
     /// [`StorageFull`](crate::ErrorKind::StorageFull) if there is no space: without
     /// [`Error::offset`](crate::Error::offset) it is not in the log, with it, it is there as a
     /// buffered record (others, accepted as buffered, were behind it already);
-    /// [`Poisoned`](crate::ErrorKind::Poisoned) after a failed write or sync, and then, as after any
-    /// failed sync, whether it is found after a crash is open;
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) after a failed write or sync, and then, as after
+    /// any failed sync, whether it is found after a crash is open;
     /// [`Closed`](crate::ErrorKind::Closed).
     ///
     /// # Examples
