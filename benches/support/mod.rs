@@ -27,9 +27,11 @@ pub(crate) struct Load {
     pub(crate) finish: Finish,
 }
 
-/// Whether the time of a final sync is part of the measurement.
+/// Which syncs are part of the measurement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finish {
+    /// None: the log was told to leave them to its user. To be held against a limit without any.
+    NoSync,
     /// The log syncs by itself at its interval, as it does for its users.
     AsItIs,
     /// The round ends when all of it is durable.
@@ -88,8 +90,8 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> Duration {
 }
 
 /// A log in `dir` that has its first segment already: making it belongs to no round.
-fn begun(dir: &Path, level: Durability, value: &[u8]) -> Log {
-    let log = Options::new().durability(level).open(dir).unwrap();
+fn begun(dir: &Path, options: Options, value: &[u8]) -> Log {
+    let log = options.open(dir).unwrap();
     log.append_with(Durability::Synced, value).unwrap();
     log
 }
@@ -97,7 +99,14 @@ fn begun(dir: &Path, level: Durability, value: &[u8]) -> Log {
 /// One thread appends to a new log. Also returns the bytes in files for each record, all told.
 pub(crate) fn append(load: Load) -> (Duration, f64) {
     let (dir, value) = (scratch(), value(load.record_bytes));
-    let log = begun(dir.path(), load.level, &value);
+    let options = Options::new().durability(load.level);
+    let options = match load.finish {
+        Finish::NoSync => {
+            options.sync_interval(Duration::from_secs(3600)).max_unsynced_bytes(u64::MAX)
+        }
+        Finish::AsItIs | Finish::Sync => options,
+    };
+    let log = begun(dir.path(), options, &value);
     let took = timed(|| {
         if load.batch == 1 {
             for _ in 0..load.count {
@@ -123,7 +132,7 @@ pub(crate) fn append(load: Load) -> (Duration, f64) {
 /// Many threads append to a new log, each waiting until its record is durable.
 pub(crate) fn append_synced(threads: u64, count: u64) -> Duration {
     let (dir, value) = (scratch(), value(100));
-    let log = begun(dir.path(), Durability::Synced, &value);
+    let log = begun(dir.path(), Options::new(), &value);
     let barrier = Barrier::new(usize::try_from(threads).unwrap() + 1);
     let started = thread::scope(|scope| {
         for _ in 0..threads {

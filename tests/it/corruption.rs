@@ -154,7 +154,8 @@ fn an_index_that_lies_makes_no_difference() {
     let (whole, rows) = large();
     for name in whole.indexes() {
         for entry in (48..whole.0[&name].len()).step_by(16) {
-            for (field, change) in [(0, 1), (0, 200), (4, 8), (4, 4000), (8, 1), (8, 255)] {
+            let changes = [(0, 1), (0, 200), (4, 8), (4, 4000), (8, 1), (8, 255)];
+            for (field, change) in changes.into_iter().chain([(0, MINUS_1), (8, MINUS_1)]) {
                 let mut image = whole.clone();
                 let bytes = image.bytes(&name);
                 let at = entry + field;
@@ -170,6 +171,8 @@ fn an_index_that_lies_makes_no_difference() {
         }
     }
 }
+
+const MINUS_1: u32 = u32::MAX;
 
 fn check_seeks(log: &Log, rows: &[Row], what: &str) {
     for (offset, row) in rows.iter().enumerate().step_by(3) {
@@ -201,6 +204,24 @@ fn a_cursor_stays_at_damage_and_goes_on_where_the_error_says() {
     assert!(met > 100, "{met} cursors met damage");
 }
 
+/// A write that went to the wrong place; the seed of its segment gives it away.
+#[test]
+fn frames_of_another_segment_are_not_taken_for_life_behind_damage() {
+    let (whole, rows) = closed();
+    let segments = whole.segments();
+    let mut pasted = 0;
+    for (name, other) in segments.iter().zip(&segments[1..]) {
+        for position in (72..whole.0[name].len()).step_by(8) {
+            let frame = &whole.0[other][72..];
+            let len = frame.len().min(whole.0[name].len() - position).min(120);
+            let mut image = whole.clone();
+            image.bytes(name)[position..position + len].copy_from_slice(&frame[..len]);
+            pasted += u32::from(read_around(&image.open().unwrap(), &rows));
+        }
+    }
+    assert!(pasted > 100, "{pasted} frames were noticed");
+}
+
 /// Reads everything that can be read, from the front and from the back; tells whether there was
 /// damage.
 fn read_around(log: &Log, rows: &[Row]) -> bool {
@@ -230,7 +251,10 @@ fn read_around(log: &Log, rows: &[Row]) -> bool {
     assert_eq!(expected, rows.len() as u64, "the end was not reached");
     for (offset, row) in (0..).zip(rows) {
         match log.get(at(offset)) {
-            Ok(entry) => assert_eq!(Row::from(&entry.unwrap()), *row),
+            Ok(entry) => {
+                assert_eq!(Row::from(&entry.unwrap()), *row);
+                assert!(!lost.contains(&offset), "{offset} was skipped");
+            }
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Corrupt);
                 assert!(lost.contains(&offset), "{offset} was read before: {error}");

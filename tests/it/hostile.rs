@@ -25,7 +25,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stratalog::storage::{FsStorage, MemoryStorage};
-use stratalog::{Durability, Error, ErrorKind, Log, Maintenance, Offset, Options};
+use stratalog::{Durability, Error, ErrorKind, Log, Maintenance, Offset, Options, Position};
 use stratalog::{ReadMode, Record, Result, Seek};
 use tempfile::TempDir;
 
@@ -216,6 +216,8 @@ fn a_segment_of_another_log_or_another_segment_of_this_one_is_refused() {
             let error = open_and_read(&image).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             assert_eq!(error.path(), Some(Path::new(DIR).join(name).as_path()));
+            // By its header, not by what happens to be behind it.
+            assert_eq!(error.position(), Some(Position::new(0)));
         }
     }
 }
