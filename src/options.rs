@@ -138,7 +138,7 @@ impl Options {
 
     /// How many bytes may be appended and not yet synced before an append waits for a sync: what
     /// a power cut can take from a log that is not `Synced`, and what a recovery has to write
-    /// anew. Default: [`MAX_UNSYNCED_BYTES`](Options::MAX_UNSYNCED_BYTES).
+    /// anew: 1 byte to 4 GiB. Default: [`MAX_UNSYNCED_BYTES`](Options::MAX_UNSYNCED_BYTES).
     pub fn max_unsynced_bytes(mut self, bytes: u64) -> Self {
         self.max_unsynced_bytes = bytes;
         self
@@ -185,7 +185,8 @@ impl Options {
     pub(crate) fn validate(&self) -> Result<()> {
         check("segment_bytes", self.segment_bytes, 256..=2 << 30)?;
         check("max_batch_bytes", self.max_batch_bytes, 64..=1 << 30)?;
-        check("max_unsynced_bytes", self.max_unsynced_bytes, 1..=u64::MAX)?;
+        // Not more records than a frame's durable gap can count: one takes two bytes or more.
+        check("max_unsynced_bytes", self.max_unsynced_bytes, 1..=4 << 30)?;
         if self.sync_interval.is_zero() {
             return Err(Error::new(ErrorKind::InvalidInput, "sync_interval is zero"));
         }

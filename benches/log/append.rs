@@ -1,8 +1,9 @@
 //! Appending, by record size, batch, durability and threads.
 //!
 //! `buffered` rows are as a user sees them: the background thread syncs at its interval meanwhile,
-//! and what it has not reached when the round ends is not waited for; `buffered_then_sync` ends
-//! when everything is durable. A round of the log begins with a segment that is there.
+//! and what it has not reached when the round ends is not waited for; in `buffered_no_sync` it does
+//! not sync meanwhile, as the limit does not; `buffered_then_sync` ends when everything is durable.
+//! A round of the log begins with a segment that is there.
 
 use crate::group;
 use crate::row;
@@ -51,15 +52,14 @@ fn one_thread(criterion: &mut Criterion) {
             }
         }
     }
-    let load = Load {
-        record_bytes: 100,
-        batch: 1,
-        level: Durability::Buffered,
-        count: scaled(ROUND_BYTES / 100),
-        finish: Finish::Sync,
-    };
-    let name = "record_100/batch_1/buffered_then_sync/threads_1";
-    row(&mut group, name, Throughput::Elements(load.count), || support::append(load).0);
+    let ends = [(Finish::NoSync, "buffered_no_sync"), (Finish::Sync, "buffered_then_sync")];
+    for (finish, durability) in ends {
+        let count = scaled(ROUND_BYTES / 100);
+        let level = Durability::Buffered;
+        let load = Load { record_bytes: 100, batch: 1, level, count, finish };
+        let name = format!("record_100/batch_1/{durability}/threads_1");
+        row(&mut group, &name, Throughput::Elements(count), || support::append(load).0);
+    }
     group.finish();
 }
 

@@ -102,7 +102,7 @@ pub(crate) fn append(load: Load) -> (Duration, f64) {
     let options = Options::new().durability(load.level);
     let options = match load.finish {
         Finish::NoSync => {
-            options.sync_interval(Duration::from_secs(3600)).max_unsynced_bytes(u64::MAX)
+            options.sync_interval(Duration::from_secs(3600)).max_unsynced_bytes(4 << 30)
         }
         Finish::AsItIs | Finish::Sync => options,
     };

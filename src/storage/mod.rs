@@ -67,7 +67,8 @@ pub trait Storage: Debug + Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
     /// Gives the file `from` the name `to`, replacing what had it. Atomic: whoever looks, also
-    /// after a power cut, finds the old or the new file under `to`, whole.
+    /// after a power cut, finds the old or the new file under `to`, whole, and never one file under
+    /// both names.
     ///
     /// # Errors
     ///

@@ -56,7 +56,7 @@ fn all_defaults_make_a_log() {
 
 #[test]
 fn numbers_out_of_their_limits_are_refused() {
-    let refused: [fn(Options) -> Options; 9] = [
+    let refused: [fn(Options) -> Options; 10] = [
         |options| options.segment_bytes(0),
         |options| options.segment_bytes(255),
         |options| options.segment_bytes((2 << 30) + 1),
@@ -65,6 +65,7 @@ fn numbers_out_of_their_limits_are_refused() {
         |options| options.max_batch_bytes((1 << 30) + 1),
         |options| options.max_batch_bytes(u64::MAX),
         |options| options.max_unsynced_bytes(0),
+        |options| options.max_unsynced_bytes((4 << 30) + 1),
         |options| options.sync_interval(Duration::ZERO),
     ];
     for change in refused {
@@ -82,7 +83,7 @@ fn numbers_at_their_limits_work() {
         |options| options.max_batch_bytes(64),
         |options| options.max_batch_bytes(1 << 30),
         |options| options.max_unsynced_bytes(1),
-        |options| options.max_unsynced_bytes(u64::MAX),
+        |options| options.max_unsynced_bytes(4 << 30),
         |options| options.segment_age(Duration::ZERO),
         |options| options.segment_age(Duration::MAX).sync_interval(Duration::MAX),
     ];
