@@ -46,7 +46,7 @@ impl SparseIndex {
 
     /// The last entry at or before `offset`.
     pub(crate) fn before_offset(&self, offset: Offset) -> Option<IndexEntry> {
-        let after = self.entries.partition_point(|entry| entry.base_offset <= offset);
+        let after = count_up_to(&self.entries, offset);
         self.entries.get(after.checked_sub(1)?).copied()
     }
 
@@ -55,6 +55,33 @@ impl SparseIndex {
         let after = self.entries.partition_point(|entry| entry.appended_at < time);
         self.entries.get(after.checked_sub(1)?).copied()
     }
+}
+
+/// How many entries are at or before `offset`.
+///
+/// Offsets grow evenly, so the place is guessed first, and then a bracket around the guess doubled
+/// until it holds: a few steps close by, where halving the whole would miss the cache at each.
+fn count_up_to(entries: &[IndexEntry], offset: Offset) -> usize {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
+    let reach = u128::from(last.base_offset.saturating_since(first.base_offset)).max(1);
+    let share = u128::from(offset.saturating_since(first.base_offset)).min(reach);
+    let guess = share * (entries.len() as u128 - 1) / reach;
+    let guess = usize::try_from(guess).unwrap_or_default();
+    let is_up_to =
+        |place: usize| entries.get(place).is_some_and(|entry| entry.base_offset <= offset);
+    let (mut low, mut high, mut step) = (guess, guess, 1);
+    while is_up_to(high) {
+        low = high + 1;
+        high = (high + step).min(entries.len());
+        step *= 2;
+    }
+    while low > 0 && !is_up_to(low - 1) {
+        high = low - 1;
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    let bracket = entries.get(low..high).unwrap_or_default();
+    low + bracket.partition_point(|entry| entry.base_offset <= offset)
 }
 
 /// Whether a frame gets an entry, given the last one.
@@ -139,5 +166,37 @@ fn expected(header: &SegmentHeader, end: u64) -> IndexHeader {
         base_offset: header.base_offset,
         segment_end: end,
         seed: header.seed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_up_to;
+    use crate::format::index::IndexEntry;
+    use crate::units::Offset;
+    use crate::units::Timestamp;
+    use proptest::collection::btree_set;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    proptest! {
+        /// Whatever the offsets, even or not, the guess ends where halving does.
+        #[test]
+        fn a_guess_finds_what_halving_finds(
+            offsets in btree_set(any::<u64>(), 0..200),
+            even in btree_set(0_u64..1000, 0..200),
+            sought in any::<u64>(),
+        ) {
+            for (offsets, sought) in [(offsets, sought), (even, sought % 1100)] {
+                let entry = |offset| IndexEntry {
+                    base_offset: Offset::new(offset),
+                    position: 72,
+                    appended_at: Timestamp::ZERO,
+                };
+                let entries: Vec<_> = offsets.into_iter().map(entry).collect();
+                let sought = Offset::new(sought);
+                let halving = entries.partition_point(|entry| entry.base_offset <= sought);
+                prop_assert_eq!(count_up_to(&entries, sought), halving);
+            }
+        }
     }
 }
