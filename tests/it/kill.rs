@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use stratalog::Durability::{self, Synced, Written};
-use stratalog::{Log, Options, Seek};
+use stratalog::{ErrorKind, Log, Options, Seek};
 
 const DIR: &str = "STRATALOG_KILL_DIR";
 const LEVEL: &str = "STRATALOG_KILL_LEVEL";
@@ -28,6 +28,24 @@ fn a_process_that_syncs_may_be_killed_at_any_moment() {
 #[test]
 fn a_process_that_writes_may_be_killed_at_any_moment() {
     kill_often(Written, 150);
+}
+
+#[test]
+fn a_log_that_another_process_has_open_is_locked_until_it_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = start(dir.path(), Synced);
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while acknowledgement(&line).is_none() {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "the process ended");
+    }
+    let error = Log::open(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert_eq!(error.path(), Some(&*dir.path().join("LOCK")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(open(dir.path(), Synced).end_offset() > at(0));
 }
 
 fn kill_often(level: Durability, kills: u64) {
