@@ -5,8 +5,8 @@ use crate::commit::chunk::Accept;
 use crate::commit::front::Front;
 use crate::commit::tail;
 use crate::commit::tail::Arrival;
-use crate::commit::waiters;
 use crate::commit::waiters::Mark;
+use crate::commit::waiters::News;
 use crate::commit::waiters::Role;
 use crate::commit::waiters::Waiter;
 use crate::commit::writer::Purpose;
@@ -134,7 +134,12 @@ impl Commit {
             }
         }
         let end = front.tail.end();
-        self.added(front, len as u64, level)?;
+        // If it failed and yet is in the log, it is there from its first record on.
+        let whole = |error: Error| match error.offset() {
+            Some(_) => error.with_offset(start),
+            None => error,
+        };
+        self.added(front, len as u64, level).map_err(whole)?;
         Ok(start..end)
     }
 
@@ -145,12 +150,13 @@ impl Commit {
         front.appended_bytes += len;
         if level == Durability::Buffered {
             self.marks.set_visible(end);
-            let seen = front.take_seen(end);
+            let mut news = News::default();
+            news.reached(front.waiters.take_reached(Mark::Visible, end));
             let full = front.tail.full_until().is_some();
             let writes = front.call_to_write();
             let rung = front.ring(self.settings.sync_early_bytes());
             drop(front);
-            seen.into_iter().for_each(waiters::Reached::tell);
+            news.tell();
             rung.into_iter().for_each(|rung| self.bell.call(rung));
             if writes {
                 self.bell.call_to_write();
@@ -188,7 +194,7 @@ impl Commit {
             drop(front);
             match full_until {
                 Some(until) => drop(self.write_out(until, Purpose::Write)?),
-                None => self.wait_for(self.marks.end(), Mark::Durable)?,
+                None => self.sync()?,
             }
             front = self.front.lock();
         }

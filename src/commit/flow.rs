@@ -2,9 +2,8 @@
 
 use crate::commit::Commit;
 use crate::commit::chunk::Chunk;
-use crate::commit::waiters;
 use crate::commit::waiters::Mark;
-use crate::commit::waiters::fail;
+use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
 use crate::commit::writer::SyncTarget;
 use crate::commit::writer::Writer;
@@ -46,7 +45,20 @@ impl Commit {
 
     /// Writes everything below `until` to its files; returns what a sync has to cover.
     pub(super) fn write_out(&self, until: Offset, purpose: Purpose) -> Result<SyncTarget> {
-        let mut writer = self.writer.lock();
+        let mut news = News::default();
+        let written = self.write_with(&mut self.writer.lock(), until, purpose, &mut news);
+        news.tell();
+        written
+    }
+
+    /// As [`write_out`](Commit::write_out), for who holds the writer and tells the news afterwards.
+    pub(super) fn write_with(
+        &self,
+        writer: &mut Writer,
+        until: Offset,
+        purpose: Purpose,
+        news: &mut News,
+    ) -> Result<SyncTarget> {
         loop {
             let durable = self.marks.durable();
             if self.marks.written() >= until {
@@ -58,41 +70,34 @@ impl Commit {
                 front.tail.next_chunk(durable)
             };
             // What was to be written has been taken back.
-            let Some(chunk) = chunk else {
-                return Ok(writer.sync_target(durable));
-            };
+            let Some(chunk) = chunk else { return Ok(writer.sync_target(durable)) };
             match writer.write(&chunk, purpose, durable) {
-                Ok(()) => self.written(chunk),
+                Ok(()) => self.written(chunk, news),
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
-                    return Err(self.take_back(&mut writer, error));
+                    return Err(self.take_back(writer, error, news));
                 }
-                Err(Failure::Broken(error)) => return Err(self.poison(error)),
+                Err(Failure::Broken(error)) => return Err(self.poison(error, news)),
             }
         }
     }
 
     /// A chunk has been written.
-    fn written(&self, chunk: Arc<Chunk>) {
-        let Some(end) = chunk.end_offset() else {
-            return;
-        };
+    fn written(&self, chunk: Arc<Chunk>, news: &mut News) {
+        let Some(end) = chunk.end_offset() else { return };
         let mut front = self.front.lock();
         front.written_bytes += chunk.record_bytes();
         front.tail.written(chunk);
         self.marks.set_written(end);
         let visible = self.marks.visible().max(end);
         self.marks.set_visible(visible);
-        let seen = front.take_seen(visible);
-        let written = front.waiters.take_reached(Mark::Written, end);
-        drop(front);
-        seen.into_iter().for_each(waiters::Reached::tell);
-        written.tell();
+        news.reached(front.waiters.take_reached(Mark::Visible, visible));
+        news.reached(front.waiters.take_reached(Mark::Written, end));
     }
 
     /// A write was refused, and nothing of it happened: what no caller was told is in the log goes,
     /// and all who wait are told. Records that were accepted stay for the next try.
-    fn take_back(&self, writer: &mut Writer, error: Error) -> Error {
+    fn take_back(&self, writer: &mut Writer, error: Error, news: &mut News) -> Error {
         let mut front = self.front.lock();
         let (written, durable) = (self.marks.written(), self.marks.durable());
         let first_changed = front.tail.take_back(written, durable, writer.place());
@@ -102,32 +107,35 @@ impl Commit {
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
+        // An error of this sync would be kept from the leader's, which runs on the same file: one
+        // at a time, and the poison before the other goes on.
+        let syncing = self.syncing.lock();
         if first_changed && let Err(error) = writer.erase_residue() {
-            let error = self.poison(error);
-            fail(waiters, &error);
+            let error = self.poison(error, news);
+            news.failed(waiters, &error);
             return error;
         }
+        drop(syncing);
         for waiter in waiters {
             // What stays in the log says where it is.
             let stays = waiter.target() <= end;
+            let offset = waiter.target().checked_sub(1).filter(|_| stays);
             let error = error.clone();
-            waiter.tell(Err(match waiter.target().checked_sub(1) {
-                Some(offset) if stays => error.with_offset(offset),
-                _ => error,
-            }));
+            let error = offset.map_or(error.clone(), |offset| error.with_offset(offset));
+            news.failed(vec![waiter], &error);
         }
         error
     }
 
     /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged
     /// again.
-    pub(super) fn poison(&self, error: Error) -> Error {
+    pub(super) fn poison(&self, error: Error, news: &mut News) -> Error {
         let mut front = self.front.lock();
         let error = front.life.poison(error);
         let waiters = front.waiters.take_all();
         self.count_committing(&front);
         drop(front);
-        fail(waiters, &error);
+        news.failed(waiters, &error);
         error
     }
 }

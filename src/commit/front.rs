@@ -4,12 +4,10 @@ use crate::commit::bell::Urgency;
 use crate::commit::tail::Tail;
 use crate::commit::tail::TailSettings;
 use crate::commit::waiters::Mark;
-use crate::commit::waiters::Reached;
 use crate::commit::waiters::Waiters;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
-use crate::units::Offset;
 use std::mem;
 
 /// What was set about the write side.
@@ -81,12 +79,6 @@ impl Front {
     #[inline]
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.appended_bytes.saturating_sub(self.durable_bytes)
-    }
-
-    /// Those who wait to see records below `visible`, if there are any.
-    pub(crate) fn take_seen(&mut self, visible: Offset) -> Option<Reached> {
-        let none = self.waiters.is_empty(Mark::Visible);
-        (!none).then(|| self.waiters.take_reached(Mark::Visible, visible))
     }
 
     /// Whether to call the background thread to write, because a chunk is full.

@@ -14,6 +14,7 @@ use crate::commit::bell::Urgency;
 use crate::commit::front::Front;
 use crate::commit::front::Lead;
 use crate::commit::waiters::Mark;
+use crate::commit::waiters::News;
 use crate::commit::waiters::Role;
 use crate::commit::waiters::Told;
 use crate::commit::waiters::Waiter;
@@ -23,6 +24,7 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::options::Durability;
 use crate::units::Offset;
+use parking_lot::MutexGuard;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,9 +42,22 @@ pub(super) enum Part {
 }
 
 impl Commit {
-    /// Blocks until the mark is at or beyond `target`.
-    pub(crate) fn wait_for(&self, target: Offset, mark: Mark) -> Result<()> {
-        let mut front = self.front.lock();
+    /// Blocks until everything appended so far is durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let front = self.front.lock();
+        let end = front.tail.end();
+        self.wait_in(front, end, Mark::Durable)
+    }
+
+    /// Blocks until the record at `offset` has reached `level`.
+    pub(crate) fn wait_for_record(&self, offset: Offset, level: Durability) -> Result<()> {
+        let front = self.front.lock();
+        let (target, mark) = target(&front, offset, level)?;
+        self.wait_in(front, target, mark)
+    }
+
+    /// Blocks until the mark is at or beyond `target`, which is not beyond the end.
+    fn wait_in(&self, mut front: MutexGuard<'_, Front>, target: Offset, mark: Mark) -> Result<()> {
         if self.reached(mark) >= target {
             return Ok(());
         }
@@ -53,32 +68,33 @@ impl Commit {
         self.see_through(&waiter, mark, part)
     }
 
-    /// Blocks until the record at `offset` has reached `level`.
-    pub(crate) fn wait_for_record(&self, offset: Offset, level: Durability) -> Result<()> {
-        let (target, mark) = self.target(offset, level)?;
-        self.wait_for(target, mark)
-    }
-
     /// A waiter for the record at `offset` that does no work itself; `None` if it is there.
     pub(crate) fn watch_record(
         &self,
         offset: Offset,
         level: Durability,
     ) -> Result<Option<(Arc<Waiter>, Mark)>> {
-        let (target, mark) = self.target(offset, level)?;
-        let Some(waiter) = self.watch(target, mark, Role::Future)? else { return Ok(None) };
-        self.bell.call(Urgency::Now);
-        Ok(Some((waiter, mark)))
+        let front = self.front.lock();
+        let (target, mark) = target(&front, offset, level)?;
+        let watched = self.watch_in(front, target, mark, Role::Future)?;
+        if watched.is_some() {
+            self.bell.call(Urgency::Now);
+        }
+        Ok(watched.map(|waiter| (waiter, mark)))
     }
 
-    /// A waiter for `mark` to be at or beyond `target` that does no work itself; `None` if it is.
-    pub(crate) fn watch(
+    /// An onlooker for `mark` to be at or beyond `target`; `None` if it is.
+    pub(crate) fn watch(&self, target: Offset, mark: Mark) -> Result<Option<Arc<Waiter>>> {
+        self.watch_in(self.front.lock(), target, mark, Role::Onlooker)
+    }
+
+    fn watch_in(
         &self,
+        mut front: MutexGuard<'_, Front>,
         target: Offset,
         mark: Mark,
         role: Role,
     ) -> Result<Option<Arc<Waiter>>> {
-        let mut front = self.front.lock();
         if self.reached(mark) >= target {
             return Ok(None);
         }
@@ -157,8 +173,16 @@ impl Commit {
     /// Syncs once for all and hands the lead on.
     fn lead(&self) {
         self.gather();
-        // An error has been told to everybody who waits, this thread too.
-        drop(self.sync_once());
+        let mut news = News::default();
+        // An error is among the news of everybody who waits for what it keeps from being durable,
+        // this thread's too.
+        drop(self.sync_once(&mut news));
+        self.hand_on_lead();
+        // Not before: whoever is told may close the log, and that takes a leader.
+        news.tell();
+    }
+
+    fn hand_on_lead(&self) {
         loop {
             let mut front = self.front.lock();
             let successor = front.waiters.next_leader();
@@ -190,19 +214,20 @@ impl Commit {
         }
     }
 
-    /// Writes and syncs what there is, and tells those it covers.
-    fn sync_once(&self) -> Result<()> {
+    /// Writes and syncs what there is; those it covers are among the news.
+    fn sync_once(&self, news: &mut News) -> Result<()> {
         let target = match self.write_out(self.marks.end(), Purpose::Sync) {
             Ok(target) => target,
-            // A full disk does not keep from syncing what was written before.
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(_) => {
+                self.front.lock().life.check_writable()?;
+                // That a write is refused does not keep from syncing what was written before.
                 self.writer.lock().sync_target(self.marks.durable())
             }
-            Err(error) => return Err(error),
         };
         let written_bytes = self.front.lock().written_bytes;
+        let syncing = self.syncing.lock();
         for file in &target.files {
-            file.sync().map_err(|error| self.poison(error))?;
+            file.sync().map_err(|error| self.poison(error, news))?;
         }
         let mut front = self.front.lock();
         front.life.check_writable()?;
@@ -210,10 +235,12 @@ impl Commit {
         let durable = self.marks.durable().max(target.end);
         self.marks.set_durable(durable);
         let reached = front.waiters.take_reached(Mark::Durable, durable);
-        front.company = reached.len() + front.waiters.durable_count();
+        let released = reached.len();
+        news.reached(reached);
+        front.company = released + front.waiters.durable_count();
         self.count_committing(&front);
         drop(front);
-        reached.tell();
+        drop(syncing);
         Ok(())
     }
 
@@ -224,20 +251,20 @@ impl Commit {
             Mark::Durable => self.marks.durable(),
         }
     }
+}
 
-    /// The mark and target of a level for a record that was appended.
-    fn target(&self, offset: Offset, level: Durability) -> Result<(Offset, Mark)> {
-        let end = self.marks.end();
-        let target = offset.checked_add(1).filter(|target| *target <= end);
-        let Some(target) = target else {
-            let what = format!("no record has offset {offset}, the log ends at {end}");
-            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(end));
-        };
-        Ok(match level {
-            // Appended is all that is asked for.
-            Durability::Buffered => (Offset::ZERO, Mark::Visible),
-            Durability::Written => (target, Mark::Written),
-            Durability::Synced => (target, Mark::Durable),
-        })
-    }
+/// The mark and target of a level for a record that was appended.
+fn target(front: &Front, offset: Offset, level: Durability) -> Result<(Offset, Mark)> {
+    let end = front.tail.end();
+    let target = offset.checked_add(1).filter(|target| *target <= end);
+    let Some(target) = target else {
+        let what = format!("no record has offset {offset}, the log ends at {end}");
+        return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(end));
+    };
+    Ok(match level {
+        // Appended is all that is asked for.
+        Durability::Buffered => (Offset::ZERO, Mark::Visible),
+        Durability::Written => (target, Mark::Written),
+        Durability::Synced => (target, Mark::Durable),
+    })
 }

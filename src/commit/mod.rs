@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //!
-//! - No I/O while the front is locked. Locks are taken in the order writer, front.
+//! - No I/O while the front is locked. Locks are taken in the order writer, syncing, front.
 //! - An append returns success only when its level is reached; a sync that failed is never tried
 //!   again, and after it nothing is ever acknowledged.
 
@@ -28,7 +28,6 @@ pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
 pub(crate) use waiters::Mark;
-pub(crate) use waiters::Role;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
 pub(crate) use watermarks::Watermarks;
@@ -36,7 +35,7 @@ pub(crate) use writer::Writer;
 
 use crate::commit::front::Front;
 use crate::commit::tail::Tail;
-use crate::commit::waiters::fail;
+use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
 use crate::error::Failure;
 use crate::error::Result;
@@ -56,6 +55,9 @@ pub(crate) struct Commit {
     marks: Watermarks,
     front: Mutex<Front>,
     writer: Mutex<Writer>,
+    /// Held while a segment is synced, until what came of it is known to all: the system tells of
+    /// a failure once.
+    syncing: Mutex<()>,
     /// How many commits wait for the next sync; a copy for the leader, who looks without the lock.
     committing: AtomicUsize,
 }
@@ -77,6 +79,7 @@ impl Commit {
             marks,
             front: Mutex::new(Front::new(tail)),
             writer: Mutex::new(writer),
+            syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
         }
     }
@@ -85,53 +88,53 @@ impl Commit {
         &self.marks
     }
 
-    /// Blocks until everything appended so far is durable.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.wait_for(self.marks.end(), Mark::Durable)
-    }
-
     /// Ends the active segment; the next record begins another.
     pub(crate) fn roll(&self) -> Result<()> {
-        self.wait_for(self.marks.end(), Mark::Durable)?;
-        let mut writer = self.writer.lock();
+        self.sync()?;
+        let mut news = News::default();
+        let rolled = self.roll_with(&mut self.writer.lock(), &mut news);
+        news.tell();
+        rolled
+    }
+
+    /// The writer is held from the end of the segment in memory to the one on disk: a write that is
+    /// refused in between would send later records back to the segment that is being sealed.
+    fn roll_with(&self, writer: &mut Writer, news: &mut News) -> Result<()> {
         let until = {
             let mut front = self.front.lock();
             front.life.check()?;
-            if writer.place().is_none_or(|place| place.first_at.is_none())
-                && front.tail.end() == self.marks.written()
-            {
+            let no_records = writer.place().is_none_or(|place| place.first_at.is_none());
+            if no_records && front.tail.end() == self.marks.written() {
                 return Ok(());
             }
             front.tail.end_segment(self.marks.durable());
             front.tail.end()
         };
-        drop(writer);
-        self.write_out(until, Purpose::Write)?;
-        writer = self.writer.lock();
-        if self.marks.written() > until {
-            // Records that came meanwhile have begun the next segment.
-            return Ok(());
-        }
+        self.write_with(writer, until, Purpose::Write, news)?;
         match writer.seal(self.marks.durable()) {
             Ok(()) => Ok(()),
             Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Broken(error)) => Err(self.poison(error)),
+            Err(Failure::Broken(error)) => Err(self.poison(error, news)),
         }
     }
 
     /// Refuses further appends, makes all that was accepted durable and marks the log as closed.
+    ///
+    /// Whatever it returns, no file of the log is changed any more when it does, so that its lock
+    /// may go to somebody else.
     pub(crate) fn close(&self) -> Result<()> {
         let refused = self.front.lock().life.begin_close();
-        let closed = refused.and_then(|()| self.wait_for(self.marks.end(), Mark::Durable));
-        let closed = closed.and_then(|()| {
-            let mut writer = self.writer.lock();
-            writer.close(self.marks.durable()).map_err(Failure::into_error)
-        });
+        let synced = refused.and_then(|()| self.sync());
+        let mut news = News::default();
+        let mut writer = self.writer.lock();
+        let closed =
+            synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
         let mut front = self.front.lock();
         front.life.end_close();
-        let waiters = front.waiters.take_all();
+        news.failed(front.waiters.take_all(), &front::closed());
         drop(front);
-        fail(waiters, &front::closed());
+        drop(writer);
+        news.tell();
         closed
     }
 

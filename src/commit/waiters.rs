@@ -200,10 +200,14 @@ impl Waiters {
     }
 
     /// Takes out those whose target `reached` covers.
-    pub(crate) fn take_reached(&mut self, mark: Mark, reached: Offset) -> Reached {
+    pub(crate) fn take_reached(
+        &mut self,
+        mark: Mark,
+        reached: Offset,
+    ) -> impl ExactSizeIterator<Item = Arc<Waiter>> {
         let queue = self.queue(mark);
         let count = queue.partition_point(|waiter| waiter.target <= reached);
-        Reached(queue.drain(..count).collect())
+        queue.drain(..count)
     }
 
     /// Whether anybody waits for the mark.
@@ -267,26 +271,24 @@ impl Waiters {
     }
 }
 
-/// Waiters that have got what they wait for, to be told once the tail is unlocked.
+/// Waiters with their outcomes, to be told once no lock is held: waking takes time, and what a task
+/// does when it is woken, such as letting go of the last handle of the log, may need the locks.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Reached(Vec<Arc<Waiter>>);
+pub(crate) struct News(Vec<(Arc<Waiter>, Result<()>)>);
 
-impl Reached {
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+impl News {
+    pub(crate) fn reached(&mut self, waiters: impl IntoIterator<Item = Arc<Waiter>>) {
+        self.0.extend(waiters.into_iter().map(|waiter| (waiter, Ok(()))));
+    }
+
+    pub(crate) fn failed(&mut self, waiters: Vec<Arc<Waiter>>, error: &Error) {
+        self.0.extend(waiters.into_iter().map(|waiter| (waiter, Err(error.clone()))));
     }
 
     pub(crate) fn tell(self) {
-        for waiter in self.0 {
-            waiter.tell(Ok(()));
+        for (waiter, outcome) in self.0 {
+            waiter.tell(outcome);
         }
-    }
-}
-
-/// Tells all of them that it failed.
-pub(crate) fn fail(waiters: Vec<Arc<Waiter>>, error: &Error) {
-    for waiter in waiters {
-        waiter.tell(Err(error.clone()));
     }
 }

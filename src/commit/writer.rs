@@ -179,8 +179,18 @@ impl Writer {
         let previous = ended.as_ref().or(state.manifest.rows.last());
         let dir = self.segments.dir();
         let log_id = state.manifest.log_id;
-        let next =
-            Active::create(dir, new, previous, log_id, self.reading).map_err(Failure::Refused)?;
+        if state.manifest.rows.iter().any(|row| row.segment_id == new.segment_id) {
+            // Making it anew would remove a file with records.
+            let what = "a bug: the segment to be begun is there already";
+            return Err(Failure::Broken(Error::new(ErrorKind::Io, what).with_path(dir.path())));
+        }
+        let name = names::segment(new.base_offset, new.segment_id);
+        // A file that cannot be removed is garbage that the next open removes.
+        let discard = |error| {
+            drop(dir.remove(&name));
+            Failure::Refused(error)
+        };
+        let next = Active::create(dir, new, previous, log_id, self.reading).map_err(discard)?;
         let segment = Arc::clone(next.segment());
         let changed = self.segments.change(Some(segment), |manifest| {
             end_active(manifest, ended, durable);
@@ -188,10 +198,7 @@ impl Writer {
             manifest.next_segment_id = manifest.next_segment_id.max(new.segment_id + 1);
         });
         if let Err(Failure::Refused(error)) = changed {
-            let name = names::segment(new.base_offset, new.segment_id);
-            // If it cannot be removed it is garbage that the next open removes.
-            drop(dir.remove(&name));
-            return Err(Failure::Refused(error));
+            return Err(discard(error));
         }
         changed?;
         self.end();

@@ -2,7 +2,6 @@
 
 use crate::commit::Commit;
 use crate::commit::Mark;
-use crate::commit::Role;
 use crate::commit::Told;
 use crate::commit::Waiter;
 use crate::cursor::view::View;
@@ -39,7 +38,7 @@ impl Wait {
     /// Until the record at `offset` may be read.
     pub(super) fn for_offset(view: &View, offset: Offset) -> Self {
         let target = offset.checked_add(1).unwrap_or(Offset::MAX);
-        let watched = view.commit.watch(target, view.mark(), Role::Onlooker);
+        let watched = view.commit.watch(target, view.mark());
         Self::from(view, watched.map(|waiter| waiter.map(|waiter| (waiter, view.mark()))))
     }
 
@@ -86,7 +85,7 @@ pub(super) fn wait(view: &View, offset: Offset, timeout: Duration) -> Result<boo
         return Ok(false);
     };
     let mark = view.mark();
-    let Some(waiter) = view.commit.watch(target, mark, Role::Onlooker)? else {
+    let Some(waiter) = view.commit.watch(target, mark)? else {
         return Ok(true);
     };
     match view.commit.wait_at_most(&waiter, timeout) {

@@ -33,9 +33,13 @@ impl Background {
         Ok(Self { bell, thread })
     }
 
-    /// Stops it and waits for it. It must not be called by the thread itself.
+    /// Stops it and waits for it.
     pub(super) fn stop(self) {
         self.bell.call(Urgency::Stop);
+        if self.thread.thread().id() == std::thread::current().id() {
+            // A task that it woke let go of the last handle: it ends by itself.
+            return;
+        }
         // A panic of the thread is a bug that has been reported on its own; closing goes on.
         drop(self.thread.join());
     }

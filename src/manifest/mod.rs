@@ -39,11 +39,19 @@ pub(crate) fn replace(dir: &Dir, manifest: &Manifest) -> Result<(), Failure> {
     write_next(dir, &bytes).map_err(Failure::Refused)?;
     // Whatever the new manifest names must be found when it is.
     dir.sync().map_err(Failure::Refused)?;
-    dir.rename(names::MANIFEST_NEXT, names::MANIFEST).map_err(Failure::Refused)?;
+    dir.rename(names::MANIFEST_NEXT, names::MANIFEST).map_err(rename_failed)?;
     // Acting on the new manifest before this would act on names that a power cut takes back.
     dir.sync().map_err(Failure::Broken)?;
     reserve(dir, bytes.len());
     Ok(())
+}
+
+/// A disk that is full refuses a rename; after any other error it may have happened all the same.
+fn rename_failed(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::StorageFull => Failure::Refused(error),
+        _ => Failure::Broken(error),
+    }
 }
 
 /// Writes the bytes over the reserved space, cut to their length, and syncs them.

@@ -72,7 +72,7 @@ pub trait Storage: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// Any I/O error; then `from` and `to` are as before.
+    /// `StorageFull`, and then `from` and `to` are as before; any I/O error, and then nobody knows.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes the name of the file `path`. Files and maps that are open stay readable.

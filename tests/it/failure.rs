@@ -47,6 +47,11 @@ fn a_directory_whose_sync_fails_after_the_rename_poisons_the_log() {
     check_poison(TINY, Fault::new(Op::SyncDir, io::ErrorKind::Other).nth(10));
 }
 
+#[test]
+fn a_rename_that_fails_may_have_happened_and_poisons_the_log() {
+    check_poison(TINY, Fault::new(Op::Rename, io::ErrorKind::Other).nth(5));
+}
+
 /// Threads append until the log fails, once; nothing is acknowledged behind the failure, cursors
 /// read on, and the log opens again in the same process with all that was acknowledged.
 fn check_poison(segment_bytes: u64, fault: Fault) {
@@ -404,55 +409,6 @@ fn interrupted_and_short_calls_are_completed() {
     let log = open(&machine);
     assert!(log.recovery().is_clean());
     check(&log, &all);
-}
-
-// A roll that fails.
-
-#[test]
-fn a_roll_that_cannot_make_a_file_leaves_the_log_as_it_was() {
-    for (op, on) in [(Op::Create, ".log"), (Op::Sync, ".next"), (Op::Rename, "MANIFEST")] {
-        let machine = FaultyStorage::memory();
-        let log = open(&machine);
-        let mut all = records(0..4);
-        append_all(&log, &all);
-        machine.inject(Fault::new(op, io::ErrorKind::Other).on(on).forever());
-        let large = Record::new(vec![7; 500]);
-        for _ in 0..3 {
-            let error = log.append(large.clone()).unwrap_err();
-            assert_eq!((error.kind(), error.offset()), (ErrorKind::Io, None), "{op:?}: {error}");
-            assert!(error.path().is_some());
-            check(&log, &all);
-        }
-        machine.heal();
-        log.append(large.clone()).unwrap();
-        all.push(large);
-        check(&log, &all);
-        log.close().unwrap();
-        check(&open(&machine), &all);
-    }
-}
-
-/// `Ok` and an offset mean that the record is in the log, `Err` that it is not, unless it says so.
-#[test]
-fn buffered_appends_whose_segments_cannot_be_made_are_accounted_for() {
-    for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
-        let machine = FaultyStorage::memory();
-        let log = buffered(&machine).open(DIR).unwrap();
-        machine.inject(Fault::new(Op::Create, kind).on(".log").forever());
-        let mut all = Vec::new();
-        for nth in 0..40 {
-            let record = Record::new(format!("{nth:0300}"));
-            let taken = log.append(record.clone()).or_else(|error| error.offset().ok_or(error));
-            if let Ok(offset) = taken {
-                assert_eq!(offset, at(all.len() as u64));
-                all.push(record);
-            }
-            assert_eq!(log.end_offset(), at(all.len() as u64), "after {nth} with {kind}");
-        }
-        machine.heal();
-        log.sync().unwrap();
-        check(&log, &all);
-    }
 }
 
 // Every call, one by one.

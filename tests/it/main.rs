@@ -17,6 +17,8 @@ mod kill;
 mod model;
 mod options;
 mod recovery;
+mod refused_roll;
+mod regression;
 mod roll;
 mod space;
 mod support;
