@@ -53,7 +53,6 @@ fn run(changes: &[Change]) -> Result<()> {
     let log = Log::open(&dir)?;
     println!("recovery: {}", log.recovery());
     check_survivors(&log, changes, acknowledged)?;
-
     append_the_rest(&log, changes)?;
     let table = read_back(&log, changes)?;
     check_table(&table)?;

@@ -1,5 +1,6 @@
 //! Waiting as a future: ready when some call syncs, woken once, tied to no executor.
 
+use crate::support::LONG;
 use crate::support::Site;
 use crate::support::append_all;
 use crate::support::at;
@@ -8,11 +9,14 @@ use crate::support::tail;
 use crate::support::task::Alarm;
 use crate::support::task::block_on;
 use crate::support::until;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
-use stratalog::{Durability, ErrorKind, Log, Maintenance, Seek, Wait};
+use stratalog::{Durability, ErrorKind, Log, Maintenance, Options, Seek, Wait};
 
 #[track_caller]
 fn assert_ready(poll: &Poll<stratalog::Result<()>>) {
@@ -222,4 +226,29 @@ fn a_future_is_ready_when_a_sync_of_another_thread_ends() {
         until(|| alarm.rings() == 1);
     });
     assert_ready(&alarm.poll(&mut wait));
+}
+
+/// The background thread wakes a task, and the task lets go of the log, on that thread.
+#[test]
+fn a_task_may_let_go_of_the_last_handle_when_it_is_woken() {
+    struct LetGo(Mutex<Option<Log>>, mpsc::Sender<()>);
+    impl Wake for LetGo {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+            self.1.send(()).unwrap();
+        }
+    }
+    let storage = GateStorage::default();
+    let background = |options: Options| options.maintenance(Maintenance::Background);
+    let site = Site::over(Arc::new(storage.clone())).options(background);
+    let log = site.open();
+    log.append("begin the segment").unwrap();
+    let held = storage.hold();
+    let mut wait = buffered(&log);
+    let (gone, is_gone) = mpsc::channel();
+    let waker = Waker::from(Arc::new(LetGo(Mutex::new(Some(log)), gone)));
+    assert!(Pin::new(&mut wait).poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(held);
+    is_gone.recv_timeout(LONG).unwrap();
+    assert_eq!(site.open().end_offset(), at(2));
 }
