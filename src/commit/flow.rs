@@ -107,15 +107,10 @@ impl Commit {
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
-        // An error of this sync would be kept from the leader's, which runs on the same file: one
-        // at a time, and the poison before the other goes on.
-        let syncing = self.syncing.lock();
-        if first_changed && let Err(error) = writer.erase_residue() {
-            let error = self.poison(error, news);
+        if first_changed && let Err(error) = self.erase_residue(writer, news) {
             news.failed(waiters, &error);
             return error;
         }
-        drop(syncing);
         for waiter in waiters {
             // What stays in the log says where it is.
             let stays = waiter.target() <= end;
@@ -125,6 +120,14 @@ impl Commit {
             news.failed(vec![waiter], &error);
         }
         error
+    }
+
+    /// Removes what a refused write left in the file, durably.
+    fn erase_residue(&self, writer: &mut Writer, news: &mut News) -> Result<()> {
+        // An error of this sync would be kept from the leader's, which runs on the same file: one
+        // at a time, and the poison before the other goes on.
+        let _syncing = self.syncing.lock();
+        writer.erase_residue().map_err(|error| self.poison(error, news))
     }
 
     /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged

@@ -224,8 +224,13 @@ impl Commit {
                 self.writer.lock().sync_target(self.marks.durable())
             }
         };
-        let written_bytes = self.front.lock().written_bytes;
         let syncing = self.syncing.lock();
+        let written_bytes = {
+            let front = self.front.lock();
+            // The one who synced before may have failed.
+            front.life.check_writable()?;
+            front.written_bytes
+        };
         for file in &target.files {
             file.sync().map_err(|error| self.poison(error, news))?;
         }

@@ -37,8 +37,9 @@ pub(crate) fn read(dir: &Dir) -> Result<Option<Manifest>> {
 pub(crate) fn replace(dir: &Dir, manifest: &Manifest) -> Result<(), Failure> {
     let bytes = manifest.encode();
     write_next(dir, &bytes).map_err(Failure::Refused)?;
-    // Whatever the new manifest names must be found when it is.
-    dir.sync().map_err(Failure::Refused)?;
+    // Whatever the new manifest names must be found when it is. A sync of the directory that failed
+    // is not tried again, no more than one of a segment: its names may be lost all the same.
+    dir.sync().map_err(Failure::Broken)?;
     dir.rename(names::MANIFEST_NEXT, names::MANIFEST).map_err(rename_failed)?;
     // Acting on the new manifest before this would act on names that a power cut takes back.
     dir.sync().map_err(Failure::Broken)?;

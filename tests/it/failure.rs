@@ -43,6 +43,11 @@ fn a_failed_write_poisons_the_log_and_tells_every_waiter() {
 }
 
 #[test]
+fn a_directory_whose_sync_fails_before_the_rename_poisons_the_log() {
+    check_poison(TINY, Fault::new(Op::SyncDir, io::ErrorKind::Other).nth(9));
+}
+
+#[test]
 fn a_directory_whose_sync_fails_after_the_rename_poisons_the_log() {
     check_poison(TINY, Fault::new(Op::SyncDir, io::ErrorKind::Other).nth(10));
 }
