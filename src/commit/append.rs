@@ -3,6 +3,7 @@
 use crate::commit::Commit;
 use crate::commit::chunk::Accept;
 use crate::commit::front::Front;
+use crate::commit::front::Life;
 use crate::commit::tail;
 use crate::commit::tail::Arrival;
 use crate::commit::waiters::Mark;
@@ -190,6 +191,12 @@ impl Commit {
     fn make_room<'a>(&'a self, mut front: MutexGuard<'a, Front>) -> Result<MutexGuard<'a, Front>> {
         while !front.has_room(self.settings.max_unsynced_bytes) {
             front.life.check()?;
+            if let Life::Held = front.life {
+                drop(front);
+                drop(self.writer.lock());
+                front = self.front.lock();
+                continue;
+            }
             let full_until = front.tail.full_until();
             drop(front);
             match full_until {

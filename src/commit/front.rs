@@ -37,6 +37,8 @@ pub(crate) struct Front {
     pub(crate) appended_bytes: u64,
     pub(crate) written_bytes: u64,
     pub(crate) durable_bytes: u64,
+    /// How often the log was cut back or emptied.
+    pub(crate) cuts: u64,
     /// How the background thread has been called since it last looked.
     pub(crate) rung: Urgency,
     /// It has been called to write since it last looked.
@@ -54,6 +56,7 @@ impl Front {
             appended_bytes: 0,
             written_bytes: 0,
             durable_bytes: 0,
+            cuts: 0,
             rung: Urgency::Never,
             called_to_write: false,
         }
@@ -109,6 +112,8 @@ pub(crate) enum Lead {
 #[derive(Debug)]
 pub(crate) enum Life {
     Open,
+    /// Is being cut: who appends waits for the writer first.
+    Held,
     /// Takes no more, but writes and syncs what it has.
     Closing,
     Closed,
@@ -120,7 +125,7 @@ impl Life {
     /// Whether records may be appended.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
-            Self::Open => Ok(()),
+            Self::Open | Self::Held => Ok(()),
             Self::Closing | Self::Closed => Err(closed()),
             Self::Poisoned(error) => Err(error.clone()),
         }
@@ -129,7 +134,7 @@ impl Life {
     /// Whether files may be written and synced.
     pub(crate) fn check_writable(&self) -> Result<()> {
         match self {
-            Self::Open | Self::Closing => Ok(()),
+            Self::Open | Self::Held | Self::Closing => Ok(()),
             Self::Closed => Err(closed()),
             Self::Poisoned(error) => Err(error.clone()),
         }
@@ -139,11 +144,24 @@ impl Life {
     pub(crate) fn poison(&mut self, first: Error) -> Error {
         match self {
             Self::Poisoned(error) => error.clone(),
-            Self::Open | Self::Closing | Self::Closed => {
+            Self::Open | Self::Held | Self::Closing | Self::Closed => {
                 let error = Error::poisoned(first);
                 *self = Self::Poisoned(error.clone());
                 error
             }
+        }
+    }
+
+    /// Keeps appends off, until it is released by the same thread, which has the writer.
+    pub(crate) fn hold(&mut self) -> Result<()> {
+        self.check()?;
+        *self = Self::Held;
+        Ok(())
+    }
+
+    pub(crate) fn release(&mut self) {
+        if let Self::Held = self {
+            *self = Self::Open;
         }
     }
 

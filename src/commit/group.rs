@@ -19,6 +19,7 @@ use crate::commit::waiters::Role;
 use crate::commit::waiters::Told;
 use crate::commit::waiters::Waiter;
 use crate::commit::writer::Purpose;
+use crate::commit::writer::SyncTarget;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -85,7 +86,14 @@ impl Commit {
 
     /// An onlooker for `mark` to be at or beyond `target`; `None` if it is.
     pub(crate) fn watch(&self, target: Offset, mark: Mark) -> Result<Option<Arc<Waiter>>> {
-        self.watch_in(self.front.lock(), target, mark, Role::Onlooker)
+        let front = self.front.lock();
+        let end = front.tail.end();
+        if let Some(beyond) = target.checked_sub(1).filter(|offset| *offset > end) {
+            // It was cut while nobody stood there.
+            let what = format!("offset {beyond} is behind the end of the log at {end}");
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(end));
+        }
+        self.watch_in(front, target, mark, Role::Onlooker)
     }
 
     fn watch_in(
@@ -224,6 +232,11 @@ impl Commit {
                 self.writer.lock().sync_target(self.marks.durable())
             }
         };
+        self.sync_files(&target, news)
+    }
+
+    /// Syncs what a target has to cover; those it covers are among the news.
+    pub(super) fn sync_files(&self, target: &SyncTarget, news: &mut News) -> Result<()> {
         let syncing = self.syncing.lock();
         let written_bytes = {
             let front = self.front.lock();
@@ -236,6 +249,10 @@ impl Commit {
         }
         let mut front = self.front.lock();
         front.life.check_writable()?;
+        if front.cuts != target.cuts {
+            // What the target covered was cut since, and what was not is durable.
+            return Ok(());
+        }
         front.durable_bytes = front.durable_bytes.max(written_bytes);
         let durable = self.marks.durable().max(target.end);
         self.marks.set_durable(durable);

@@ -12,6 +12,7 @@
 mod append;
 mod bell;
 mod chunk;
+mod cut;
 mod flow;
 mod front;
 mod group;
@@ -123,7 +124,11 @@ impl Commit {
     /// Whatever it returns, no file of the log is changed any more when it does, so that its lock
     /// may go to somebody else.
     pub(crate) fn close(&self) -> Result<()> {
-        let refused = self.front.lock().life.begin_close();
+        let refused = {
+            // Not while the log is being cut.
+            let _writer = self.writer.lock();
+            self.front.lock().life.begin_close()
+        };
         let synced = refused.and_then(|()| self.sync());
         let mut news = News::default();
         let mut writer = self.writer.lock();

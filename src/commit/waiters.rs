@@ -238,23 +238,42 @@ impl Waiters {
 
     /// Takes out those who want more than `written` now; those who look on stay.
     pub(crate) fn take_refused(&mut self, written: Offset) -> Vec<Arc<Waiter>> {
-        let mut taken = Vec::new();
-        for queue in [&mut self.written, &mut self.durable] {
-            queue.retain(|waiter| {
-                let stays = waiter.role == Role::Onlooker || waiter.target <= written;
-                if !stays {
-                    taken.push(Arc::clone(waiter));
-                }
-                stays
-            });
-        }
-        taken
+        self.take_if(|waiter| waiter.role != Role::Onlooker && waiter.target > written)
+    }
+
+    /// Takes out those whose record was removed when the log was cut back to `end`. Who waits for
+    /// the record to come there waits on.
+    pub(crate) fn take_beyond(&mut self, end: Offset) -> Vec<Arc<Waiter>> {
+        let next = end.checked_add(1).unwrap_or(Offset::MAX);
+        self.take_if(|waiter| match waiter.role {
+            Role::Onlooker => waiter.target > next,
+            Role::Committer | Role::Future => waiter.target > end,
+        })
+    }
+
+    /// Takes out those whose target is at or below `start`.
+    pub(crate) fn take_passed(&mut self, start: Offset) -> Vec<Arc<Waiter>> {
+        self.take_if(|waiter| waiter.target <= start)
     }
 
     /// Takes out all who wait for more than can be had any more.
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Waiter>> {
         let queues = [&mut self.visible, &mut self.written, &mut self.durable];
         queues.into_iter().flat_map(mem::take).collect()
+    }
+
+    fn take_if(&mut self, goes: impl Fn(&Waiter) -> bool) -> Vec<Arc<Waiter>> {
+        let mut taken = Vec::new();
+        for queue in [&mut self.visible, &mut self.written, &mut self.durable] {
+            queue.retain(|waiter| {
+                let goes = goes(waiter);
+                if goes {
+                    taken.push(Arc::clone(waiter));
+                }
+                !goes
+            });
+        }
+        taken
     }
 
     /// Forgets a waiter that gave up.

@@ -5,8 +5,8 @@
 //! - `durable <= written <= end` and `durable <= visible <= end`, whenever the tail is not locked.
 //! - Only written while the tail is locked, `Release`; read anywhere, `Acquire`: who sees a mark
 //!   sees the bytes below it.
-//! - `written` and `durable` never go back. `end` goes back only over records whose callers got an
-//!   error; `visible` never covers those.
+//! - `written` and `durable` go back only when the log is truncated. `end` also goes back over
+//!   records whose callers got an error; `visible` never covers those.
 
 use crate::units::Offset;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +45,13 @@ impl Watermarks {
 
     pub(crate) fn durable(&self) -> Offset {
         load(&self.durable)
+    }
+
+    /// The log was cut, or emptied: what there is is durable.
+    pub(super) fn set_all(&self, end: Offset) {
+        for mark in [&self.visible, &self.durable, &self.written, &self.end] {
+            mark.store(end.get(), Ordering::Release);
+        }
     }
 
     pub(super) fn set_end(&self, end: Offset) {

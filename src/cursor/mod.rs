@@ -21,6 +21,8 @@ pub use wait::Wait;
 
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
+use crate::error::Error;
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::bytes::Reader;
@@ -54,6 +56,8 @@ pub struct Cursor {
     source: Source,
     span: Span,
     stand: Stand,
+    /// The count of the log's cuts when it last looked.
+    cuts: u64,
     /// The records of the span, for going back; filled when that is first asked for.
     marks: Vec<Stand>,
 }
@@ -72,7 +76,8 @@ struct Stand {
 impl Cursor {
     pub(crate) fn new(view: View, offset: Offset) -> Self {
         let stand = Stand { offset, floor: offset, at: 0 };
-        Self { view, source: Source::default(), span: Span::default(), stand, marks: Vec::new() }
+        let (source, span, cuts) = (Source::default(), Span::default(), view.cuts());
+        Self { view, source, span, stand, cuts, marks: Vec::new() }
     }
 
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
@@ -86,6 +91,9 @@ impl Cursor {
     #[expect(clippy::should_implement_trait, reason = "the entry borrows from the cursor")]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        if self.cuts != self.view.cuts() {
+            self.catch_up()?;
+        }
         if self.stand.at >= self.span.len && !self.load()? {
             return Ok(None);
         }
@@ -100,6 +108,9 @@ impl Cursor {
     ///
     /// As [`next`](Cursor::next).
     pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
+        if self.cuts != self.view.cuts() {
+            self.catch_up()?;
+        }
         let start = self.view.start();
         let stand = loop {
             let stand = self.stand.offset;
@@ -122,10 +133,11 @@ impl Cursor {
             let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
                 return Ok(None);
             };
-            let Some(span) = self.source.load_whole(&self.view, last)? else {
-                return Ok(None);
-            };
-            self.enter(span);
+            match self.source.load_whole(&self.view, last) {
+                Ok(Some(span)) => self.enter(span),
+                Ok(None) => return Ok(None),
+                Err(error) => self.unless_cut(error)?,
+            }
         };
         self.stand = stand;
         decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
@@ -144,12 +156,18 @@ impl Cursor {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for an offset outside the log; for
     /// [`Seek::Time`] as [`next`](Cursor::next). Then the cursor has not moved.
     pub fn seek(&mut self, seek: Seek) -> Result<()> {
-        let offset = seek::resolve(&self.view, seek)?;
-        self.source.jump();
-        self.span = Span::default();
-        self.marks.clear();
-        self.stand = Stand { offset, floor: offset, at: 0 };
-        Ok(())
+        let mut cuts = self.view.cuts();
+        loop {
+            let resolved = seek::resolve(&self.view, seek);
+            let settled = self.view.segments.settled_cuts();
+            if settled == cuts {
+                self.stand_at(resolved?);
+                self.cuts = cuts;
+                return Ok(());
+            }
+            // It may have looked while the log was cut.
+            cuts = settled;
+        }
     }
 
     /// Blocks until there is a record to read, or until `timeout` has passed; tells whether there
@@ -159,6 +177,7 @@ impl Cursor {
     ///
     /// [`Closed`](crate::ErrorKind::Closed) when the log is closed, and
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
         wait::wait(&self.view, self.stand.offset, timeout)
     }
@@ -182,13 +201,51 @@ impl Cursor {
             if offset >= self.view.high_watermark() {
                 return Ok(false);
             }
-            let Some(span) = self.source.load(&self.view, offset)? else {
-                return Ok(false);
-            };
-            self.enter(span);
-            self.skip_to(&span, offset)?;
+            match self.source.load(&self.view, offset) {
+                Ok(Some(span)) => {
+                    self.enter(span);
+                    self.skip_to(&span, offset)?;
+                }
+                Ok(None) => return Ok(false),
+                Err(error) => self.unless_cut(error)?,
+            }
         }
         Ok(true)
+    }
+
+    /// Gives `error`, unless the log was cut while the cursor was looking.
+    #[cold]
+    fn unless_cut(&mut self, error: Error) -> Result<()> {
+        let before = self.cuts;
+        self.catch_up()?;
+        if self.cuts == before { Err(error) } else { Ok(()) }
+    }
+
+    /// Gets to know the cuts of the log since it last looked; an error if one of them took the
+    /// place where it stands, until it is moved.
+    #[cold]
+    fn catch_up(&mut self) -> Result<()> {
+        let (cuts, lowest_end) = self.view.segments.cuts_since(self.cuts);
+        let (start, end) = (self.view.start(), self.view.end());
+        let stand = self.stand.offset;
+        if let Some(point) = lowest_end.filter(|point| *point < stand) {
+            let what = format!("the records from offset {point} to {stand} have been truncated");
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(point));
+        }
+        if stand < start {
+            return Err(out_of_range(stand, start, (start, end)));
+        }
+        // What it has at hand may have been replaced.
+        self.source = Source::default();
+        self.stand_at(stand);
+        self.cuts = cuts;
+        Ok(())
+    }
+
+    fn stand_at(&mut self, offset: Offset) {
+        self.source.jump();
+        self.enter(Span::default());
+        self.stand = Stand { offset, floor: offset, at: 0 };
     }
 
     fn enter(&mut self, span: Span) {

@@ -6,9 +6,11 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::segment::Frame;
+use crate::segment::Records;
 use crate::segment::Window;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::sync::Arc;
 
 /// How often a reader looks for a record that moves from memory to a file before it concludes that
 /// it is in neither.
@@ -61,13 +63,7 @@ impl Source {
                 && let Some(frame) = self.load_frame(view, offset)?
             {
                 self.next_frame = Some(frame.end());
-                return Ok(Some(Span {
-                    base: frame.header.base_offset,
-                    end: frame.header.end_offset(),
-                    appended_at: frame.header.appended_at,
-                    len: frame.header.body_len as usize,
-                    frame: Some(frame),
-                }));
+                return self.span(frame).map(Some);
             }
             if let Some(span) = self.load_tail(view, offset) {
                 return Ok(Some(span).filter(|span| span.end <= view.high_watermark()));
@@ -97,10 +93,37 @@ impl Source {
             return Ok(None);
         };
         let window = match self.window.take() {
-            Some(window) if window.segment().id() == segment.id() => window,
+            // Not by its id: a segment that was cut back is another one.
+            Some(window) if Arc::ptr_eq(window.segment(), &segment) => window,
             _ => Window::new(segment)?,
         };
         self.window.insert(window).locate(offset)
+    }
+
+    /// The records of a frame, without those that were cut off.
+    fn span(&self, frame: Frame) -> Result<Span> {
+        let header = &frame.header;
+        let mut span = Span {
+            base: header.base_offset,
+            end: header.end_offset(),
+            appended_at: header.appended_at,
+            len: header.body_len as usize,
+            frame: Some(frame),
+        };
+        let Some(window) = self.window.as_ref().filter(|window| window.end_offset() < span.end)
+        else {
+            return Ok(span);
+        };
+        let end = window.end_offset();
+        for placed in Records::new(window.body(&frame), header) {
+            let placed = placed.map_err(|why| self.malformed(&span, span.base, why))?;
+            if placed.offset >= end {
+                span.len = placed.at;
+                break;
+            }
+        }
+        span.end = end;
+        Ok(span)
     }
 
     fn load_tail(&mut self, view: &View, offset: Offset) -> Option<Span> {

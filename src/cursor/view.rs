@@ -38,6 +38,12 @@ impl View {
         self.segments.start_offset()
     }
 
+    /// Goes up by one with each cut of the log.
+    #[inline]
+    pub(crate) fn cuts(&self) -> u64 {
+        self.segments.cuts()
+    }
+
     pub(crate) fn end(&self) -> Offset {
         self.commit.marks().end()
     }

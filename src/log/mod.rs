@@ -115,6 +115,39 @@ impl Log {
         self.commit().roll()
     }
 
+    /// Removes all records from `end` on: `end_offset()` is `end` afterwards, and what was removed
+    /// never comes back, whatever crashes. The next record gets the offset `end`.
+    ///
+    /// Costs the same however much is removed. Cursors behind `end` get
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `end` as the error's
+    /// offset; so do those who wait for a record that is removed, appends that are under way
+    /// included.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start or above the end, with nothing
+    /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
+    pub fn truncate_to(&self, end: Offset) -> Result<()> {
+        self.commit().truncate_to(end)?;
+        self.view().segments.remove_garbage()
+    }
+
+    /// Removes all records below `start`: `start_offset()` is `start` afterwards. Does nothing if
+    /// it is there already. Beyond the end, the log becomes empty and goes on at `start`, as a
+    /// snapshot of a replicated state machine needs it.
+    ///
+    /// The space of whole segments is given back. Cursors below `start` get
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `start` as the error's
+    /// offset, where they can seek to.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Log::wait), for the records below `start` in the active segment.
+    pub fn delete_before(&self, start: Offset) -> Result<()> {
+        self.commit().delete_before(start)?;
+        self.view().segments.remove_garbage()
+    }
+
     /// A cursor at a place.
     ///
     /// # Errors

@@ -8,7 +8,9 @@
 
 mod active;
 mod blocks;
+mod cut;
 mod index;
+mod records;
 mod recover;
 mod scan;
 mod window;
@@ -17,6 +19,9 @@ pub(crate) use active::Active;
 pub(crate) use active::FrameNote;
 pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
+pub(crate) use cut::Cut;
+pub(crate) use cut::cut_at;
+pub(crate) use records::Records;
 pub(crate) use recover::Claim;
 pub(crate) use recover::Decision;
 pub(crate) use recover::FileState;

@@ -25,11 +25,10 @@
 
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
-use crate::format::bytes::Reader;
 use crate::format::frame::FrameHeader;
 use crate::format::index::IndexEntry;
-use crate::format::record;
 use crate::segment::index::is_due;
+use crate::segment::records::Records;
 use crate::segment::scan::Damage;
 use crate::segment::scan::Scan;
 use crate::segment::scan::Step;
@@ -225,21 +224,8 @@ fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> 
 
 /// Checks the records of a body and gives the append time of the last one.
 fn last_time(body: &[u8], header: &FrameHeader) -> Result<Timestamp, DecodeError> {
-    let mut reader = Reader::new(body);
-    let mut next = header.base_offset.get();
-    let mut delta = 0;
-    while !reader.is_empty() {
-        let record = record::decode(&mut reader)?;
-        delta = record.time_delta;
-        next = next
-            .checked_add(record.offset_step)
-            .and_then(|offset| offset.checked_add(1))
-            .filter(|next| *next <= header.end_offset().get())
-            .ok_or(DecodeError::Malformed("more records than the frame covers"))?;
-    }
-    let delta = i64::try_from(delta).ok();
-    let last = delta.and_then(|delta| header.appended_at.as_micros().checked_add(delta));
-    last.map(Timestamp::from_micros).ok_or(DecodeError::Malformed("a time out of range"))
+    let mut records = Records::new(body, header);
+    records.try_fold(header.appended_at, |_, placed| Ok(placed?.appended_at))
 }
 
 #[cfg(test)]

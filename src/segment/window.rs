@@ -11,14 +11,13 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes;
 use crate::format::bytes::DecodeError;
-use crate::format::bytes::Reader;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
 use crate::format::index::IndexEntry;
-use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment::Segment;
 use crate::segment::blocks::Blocks;
+use crate::segment::records::Records;
 use crate::segment::scan::Damage;
 use crate::segment::scan::Scan;
 use crate::storage::Map;
@@ -63,6 +62,13 @@ impl Window {
             None => Source::Blocks(Blocks::new(FIRST_BLOCK_BYTES)),
         };
         Ok(Self { segment, source })
+    }
+
+    /// End offset of the last record that may be read, or of a later one: a segment that was cut
+    /// back can end inside its last frame.
+    #[inline]
+    pub(crate) fn end_offset(&self) -> Offset {
+        self.segment.end_offset()
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
@@ -164,12 +170,18 @@ impl Window {
             };
             if header.appended_at >= time {
                 let inside = self.first_since(before, time)?;
-                return Ok(inside.or(Some(header.base_offset)));
+                return Ok(self.inside(inside.or(Some(header.base_offset))));
             }
             before = Some(Frame { header, position });
             position += header.frame_len();
         }
-        self.first_since(before, time)
+        let inside = self.first_since(before, time)?;
+        Ok(self.inside(inside))
+    }
+
+    /// `offset` if it lies below the end: what was cut off is not there.
+    fn inside(&self, offset: Option<Offset>) -> Option<Offset> {
+        offset.filter(|offset| *offset < self.end_offset())
     }
 
     fn first_since(&mut self, frame: Option<Frame>, time: Timestamp) -> Result<Option<Offset>> {
@@ -268,16 +280,11 @@ pub(crate) fn first_since(
     header: &FrameHeader,
     time: Timestamp,
 ) -> Result<Option<Offset>, DecodeError> {
-    let mut reader = Reader::new(body);
-    let mut next = header.base_offset.get();
-    while !reader.is_empty() {
-        let record = record::decode(&mut reader)?;
-        let offset = next.saturating_add(record.offset_step);
-        let delta = i64::try_from(record.time_delta).unwrap_or(i64::MAX);
-        if header.appended_at.as_micros().saturating_add(delta) >= time.as_micros() {
-            return Ok(Some(Offset::new(offset)));
+    for placed in Records::new(body, header) {
+        let placed = placed?;
+        if placed.appended_at >= time {
+            return Ok(Some(placed.offset));
         }
-        next = offset.saturating_add(1);
     }
     Ok(None)
 }

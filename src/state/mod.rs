@@ -8,6 +8,7 @@
 //! - At most [`OPEN_MAX`] sealed segments are kept open for readers to come; those that readers
 //!   hold stay open until they let go.
 
+mod cuts;
 mod leftovers;
 mod recover;
 mod report;
@@ -24,15 +25,18 @@ use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
+use crate::format::names;
 use crate::manifest;
 use crate::options::ReadMode;
 use crate::segment::Segment;
+use crate::state::cuts::Cuts;
 use crate::storage::Dir;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many sealed segments stay open after their readers have gone: each is a file, a map and an
 /// index of up to a 256th of its size.
@@ -54,6 +58,10 @@ impl State {
         rows.get(after.checked_sub(1)?)
     }
 
+    fn is_active(&self, id: u64) -> bool {
+        self.active.as_ref().is_some_and(|active| active.id() == id)
+    }
+
     /// The rows that can have records appended at or after `time`.
     pub(crate) fn rows_since(&self, time: Timestamp) -> &[Row] {
         let rows = &self.manifest.rows;
@@ -70,9 +78,23 @@ pub(crate) struct Segments {
     read_mode: ReadMode,
     state: RwLock<Arc<State>>,
     /// Held while a change is made, so that changes come one after the other.
-    changing: Mutex<()>,
+    changing: Mutex<Cuts>,
+    /// The count of cuts: a copy for readers, who look at every record.
+    cuts: AtomicU64,
     /// Sealed segments that were read lately, the latest first.
     open: Mutex<VecDeque<Arc<Segment>>>,
+    /// Files that no manifest names any more.
+    garbage: Mutex<Vec<String>>,
+}
+
+/// What a structural change takes away from readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Nothing,
+    /// Records at the front.
+    Front,
+    /// All records from this offset on.
+    Back(Offset),
 }
 
 impl Segments {
@@ -81,8 +103,10 @@ impl Segments {
             dir,
             read_mode,
             state: RwLock::new(Arc::new(state)),
-            changing: Mutex::new(()),
-            open: Mutex::new(VecDeque::new()),
+            changing: Mutex::default(),
+            cuts: AtomicU64::new(0),
+            open: Mutex::default(),
+            garbage: Mutex::default(),
         }
     }
 
@@ -104,28 +128,101 @@ impl Segments {
         active: Option<Arc<Segment>>,
         edit: impl FnOnce(&mut Manifest),
     ) -> Result<(), Failure> {
-        let changing = self.changing.lock();
+        self.change_and(active, Takes::Nothing, edit, || {})
+    }
+
+    /// As [`change`](Segments::change); `settle` does what belongs to it, before readers who find
+    /// nothing where they look conclude anything from that.
+    pub(crate) fn change_and(
+        &self,
+        active: Option<Arc<Segment>>,
+        takes: Takes,
+        edit: impl FnOnce(&mut Manifest),
+        settle: impl FnOnce(),
+    ) -> Result<(), Failure> {
+        let mut changing = self.changing.lock();
         let before = self.state();
         let mut manifest = before.manifest.clone();
         edit(&mut manifest);
         manifest::replace(&self.dir, &manifest)?;
-        if let Some(ended) = before.active.as_ref()
-            && active.as_ref().is_none_or(|active| active.id() != ended.id())
-        {
+        if takes != Takes::Nothing {
+            self.cuts.store(changing.begin(), Ordering::Release);
+        }
+        let after = Arc::new(State { manifest, active });
+        *self.state.write() = Arc::clone(&after);
+        self.let_go(&before, &after);
+        settle();
+        let truncated_to = match takes {
+            Takes::Nothing => return Ok(()),
+            Takes::Front => None,
+            Takes::Back(end) => Some(end),
+        };
+        self.cuts.store(changing.settle(truncated_to), Ordering::Release);
+        Ok(())
+    }
+
+    /// Keeps open what readers will look for, and lets go of what has gone.
+    fn let_go(&self, before: &State, after: &State) {
+        if let Some(ended) = before.active.as_ref().filter(|ended| !after.is_active(ended.id())) {
             self.keep_open(Arc::clone(ended));
         }
-        *self.state.write() = Arc::new(State { manifest, active });
-        drop(changing);
-        Ok(())
+        let rows = after.manifest.rows.iter();
+        let ends: HashMap<_, _> = rows.map(|row| (row.segment_id, row.end_offset)).collect();
+        let stays = |kept: &Arc<Segment>| ends.get(&kept.id()) == Some(&kept.end_offset());
+        let mut open = self.open.lock();
+        let (kept, gone) = std::mem::take(&mut *open).into_iter().partition(stays);
+        *open = kept;
+        drop(open);
+        // Files are closed outside the lock.
+        drop::<VecDeque<_>>(gone);
+        let gone = before.manifest.rows.iter().filter(|row| !ends.contains_key(&row.segment_id));
+        self.garbage.lock().extend(gone.flat_map(|row| {
+            let (base_offset, id) = (row.base_offset, row.segment_id);
+            [names::segment(base_offset, id), names::index(base_offset, id)]
+        }));
+    }
+
+    /// Removes the files of segments that are gone. What cannot be removed is garbage for the next
+    /// open.
+    pub(crate) fn remove_garbage(&self) -> Result<()> {
+        let garbage = std::mem::take(&mut *self.garbage.lock());
+        let removed = garbage.iter().map(|name| self.dir.remove(name));
+        removed.fold(Ok(()), Result::and)
+    }
+
+    /// A count that goes up with each cut; who finds another than when it last looked asks what
+    /// was taken.
+    #[inline]
+    pub(crate) fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::Acquire)
+    }
+
+    /// The count of cuts when none is under way, which is even.
+    pub(crate) fn settled_cuts(&self) -> u64 {
+        match self.cuts() {
+            cuts if cuts.is_multiple_of(2) => cuts,
+            _ => self.changing.lock().count(),
+        }
+    }
+
+    /// Waits until a change that is under way has settled; gives the count of cuts, and the lowest
+    /// end the log had since it was `seen`.
+    pub(crate) fn cuts_since(&self, seen: u64) -> (u64, Option<Offset>) {
+        let changing = self.changing.lock();
+        (changing.count(), changing.lowest_end_since(seen))
     }
 
     /// The segment that holds `offset`, or will: the last one that begins at or before it. `None`
     /// if the log has no segment there.
     pub(crate) fn find(&self, offset: Offset) -> Result<Option<Arc<Segment>>> {
-        let state = self.state();
-        match state.row_for(offset) {
-            Some(row) => self.open(&state, row).map(Some),
-            None => Ok(None),
+        loop {
+            let state = self.state();
+            let Some(row) = state.row_for(offset) else { return Ok(None) };
+            match self.open(&state, row) {
+                // It was removed between the two.
+                Err(_) if !Arc::ptr_eq(&state, &self.state()) => {}
+                opened => return opened.map(Some),
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod concurrency;
 mod corruption;
 mod crash;
 mod cursor;
+mod cut;
 mod examples;
 mod failure;
 mod golden;

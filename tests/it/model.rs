@@ -44,6 +44,13 @@ enum Op {
     },
     Sync,
     Roll,
+    /// To a place so many thousandths into the log.
+    Truncate {
+        mille: u16,
+    },
+    Delete {
+        mille: u16,
+    },
     /// Sets the clock so many seconds forward or back.
     Clock {
         seconds: i16,
@@ -97,6 +104,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => wait,
         1 => Just(Op::Sync),
         1 => Just(Op::Roll),
+        1 => (0..1100_u16).prop_map(|mille| Op::Truncate { mille }),
+        1 => (0..1100_u16).prop_map(|mille| Op::Delete { mille }),
         4 => (-300..600_i16).prop_map(|seconds| Op::Clock { seconds }),
         1 => Just(Op::SeekStart),
         1 => Just(Op::SeekEnd),
@@ -226,6 +235,8 @@ impl Pair {
                 self.assert_reached(&(at(0)..self.model.end()), Durability::Synced);
             }
             Op::Roll => self.log().roll().unwrap(),
+            Op::Truncate { mille } => self.truncate(self.some_offset(mille)),
+            Op::Delete { mille } => self.delete(self.some_offset(mille)),
             Op::Clock { seconds } => {
                 let now = self.clock.now().as_micros();
                 let now = now + i64::from(seconds) * 1_000_000;
@@ -240,7 +251,7 @@ impl Pair {
 
     fn read(&mut self, op: Op) {
         match op {
-            Op::SeekStart => self.seek(Seek::Start, at(0)),
+            Op::SeekStart => self.seek(Seek::Start, self.model.start()),
             Op::SeekEnd => self.seek(Seek::End, self.log().high_watermark()),
             Op::SeekTime { seconds } => {
                 let time = secs(1000 + i64::from(seconds));
@@ -249,17 +260,21 @@ impl Pair {
             }
             Op::SeekOffset { mille } => {
                 let offset = self.some_offset(mille);
-                if offset <= self.model.end() {
+                let nearest = offset.clamp(self.model.start(), self.model.end());
+                if offset == nearest {
                     self.seek(Seek::Offset(offset), offset);
                 } else {
-                    let end = self.model.end().get();
-                    assert_out_of_range(self.cursor.seek(Seek::Offset(offset)), end);
+                    assert_out_of_range(self.cursor.seek(Seek::Offset(offset)), nearest.get());
                 }
             }
             Op::Next { count } => (0..count).for_each(|_| self.next()),
             Op::Prev { count } => (0..count).for_each(|_| self.prev()),
             Op::Get { mille } => {
                 let offset = self.some_offset(mille);
+                if offset < self.model.start() {
+                    let start = self.model.start().get();
+                    return assert_out_of_range(self.log().get(offset), start);
+                }
                 let found = self.log().get(offset).unwrap().map(|entry| Row::from(&entry));
                 assert_eq!(found.as_ref(), self.visible(offset), "get {offset}");
             }
@@ -285,6 +300,37 @@ impl Pair {
             let error = appended.unwrap_err();
             assert_eq!((error.kind(), error.offset()), (ErrorKind::Conflict, Some(end)));
         }
+    }
+
+    fn truncate(&mut self, end: Offset) {
+        let range = self.model.start()..=self.model.end();
+        if !range.contains(&end) {
+            let nearest = end.clamp(*range.start(), *range.end());
+            return assert_out_of_range(self.log().truncate_to(end), nearest.get());
+        }
+        self.log().truncate_to(end).unwrap();
+        self.model.truncate_to(end);
+        self.durable = self.durable.min(end);
+        assert!(self.log().durable_offset() >= end || end == self.model.end());
+        if self.place > end {
+            self.assert_passed(end);
+        }
+    }
+
+    fn delete(&mut self, start: Offset) {
+        self.log().delete_before(start).unwrap();
+        self.model.delete_before(start);
+        if self.place < self.model.start() {
+            self.assert_passed(start);
+        }
+    }
+
+    /// The cursor stands where nothing is any more, and goes on at `nearest`.
+    fn assert_passed(&mut self, nearest: Offset) {
+        assert_out_of_range(self.cursor.next(), nearest.get());
+        assert_out_of_range(self.cursor.prev(), nearest.get());
+        assert_eq!(self.cursor.offset(), self.place);
+        self.seek(Seek::Offset(nearest), nearest);
     }
 
     fn wait(&mut self, back: u64, level: Durability) {
@@ -315,6 +361,7 @@ impl Pair {
     /// The record before is one that may be read, wherever the cursor stands.
     fn prev(&mut self) {
         let before = self.place.min(self.log().high_watermark()).checked_sub(1);
+        let before = before.filter(|before| *before >= self.model.start());
         let expected = before.map(|before| (before, self.visible(before).unwrap().clone()));
         let found = self.cursor.prev().unwrap().map(|entry| (entry.offset(), Row::from(entry)));
         assert_eq!(found, expected);
@@ -343,7 +390,7 @@ impl Pair {
         let found = log.end_offset();
         if let Op::Kill = op {
             assert!((written..=end).contains(&found), "{written} <= {found} <= {end}");
-            self.model.cut(found);
+            self.model.crash(found);
         }
         assert_eq!(found, self.model.end());
         assert_eq!([log.written_offset(), log.durable_offset()], [found; 2]);

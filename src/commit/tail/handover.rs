@@ -7,6 +7,7 @@ use crate::commit::tail::PENDING_MAX;
 use crate::commit::tail::Place;
 use crate::commit::tail::Tail;
 use crate::units::Offset;
+use crate::units::Timestamp;
 use std::sync::Arc;
 
 impl Tail {
@@ -75,6 +76,20 @@ impl Tail {
             self.place = place;
         }
         self.pending.front().map_or(0, |chunk| chunk.bytes.len()) < before
+    }
+
+    /// Forgets all that is not written: the log ends at `end`, and the next frame begins a segment.
+    pub(crate) fn end_at(&mut self, end: Offset) {
+        self.pending.clear();
+        self.chunk = None;
+        self.open = None;
+        self.place = None;
+        self.end = end;
+    }
+
+    /// No later record gets a lower append time.
+    pub(crate) fn last_at(&self) -> Timestamp {
+        self.last_at
     }
 
     /// Bytes of records that are not written yet.

@@ -56,7 +56,7 @@ impl Tail {
                 body_len: 0,
                 base_offset: base,
                 appended_at: at,
-                count: 1,
+                count: u32::try_from(end - base).unwrap_or(u32::MAX),
                 durable_gap: 0,
                 body_crc: 0,
             };

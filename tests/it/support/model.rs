@@ -7,6 +7,12 @@ use stratalog::{Entry, EntryBuf, Offset, Record, Timestamp};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     rows: BTreeMap<Offset, Row>,
+    start: Offset,
+    end: Offset,
+    /// No record is appended at an earlier time.
+    last_at: Option<Timestamp>,
+    /// Nor after the process was killed.
+    durable_last_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,24 +22,51 @@ pub(crate) struct Row {
 }
 
 impl Model {
+    pub(crate) fn start(&self) -> Offset {
+        self.start
+    }
+
     pub(crate) fn end(&self) -> Offset {
-        self.rows.last_key_value().map_or(Offset::ZERO, |(last, _)| *last + 1)
+        self.end
     }
 
     /// Appends records at the time `now`, or at that of the last record if it is later.
     pub(crate) fn append(&mut self, now: Timestamp, records: &[Record<'static>]) -> Range<Offset> {
-        let start = self.end();
-        let last_at = self.rows.last_key_value().map(|(_, row)| row.appended_at);
-        let appended_at = last_at.map_or(now, |last_at| last_at.max(now));
+        let start = self.end;
+        let appended_at = self.last_at.map_or(now, |last_at| last_at.max(now));
         for record in records {
-            self.rows.insert(self.end(), Row { appended_at, record: record.clone() });
+            self.rows.insert(self.end, Row { appended_at, record: record.clone() });
+            self.end = self.end + 1;
+            self.last_at = Some(appended_at);
         }
-        start..self.end()
+        start..self.end
     }
 
     /// Forgets what a crash took.
-    pub(crate) fn cut(&mut self, end: Offset) {
+    pub(crate) fn crash(&mut self, end: Offset) {
         self.rows.split_off(&end);
+        self.end = end;
+        let last_at = self.rows.last_key_value().map(|(_, row)| row.appended_at);
+        self.last_at = last_at.max(self.durable_last_at);
+    }
+
+    pub(crate) fn truncate_to(&mut self, end: Offset) {
+        if end < self.end {
+            self.rows.split_off(&end);
+            self.end = end;
+            self.durable_last_at = self.last_at;
+        }
+    }
+
+    pub(crate) fn delete_before(&mut self, start: Offset) {
+        if start > self.start {
+            self.rows = self.rows.split_off(&start);
+            self.start = start;
+        }
+        if start >= self.end {
+            self.end = start;
+            self.durable_last_at = self.last_at;
+        }
     }
 
     pub(crate) fn get(&self, offset: Offset) -> Option<&Row> {

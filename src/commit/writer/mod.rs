@@ -13,6 +13,8 @@
 //! - A failed write leaves nothing behind the end that could be taken for frames, or nobody ever
 //!   writes again.
 
+mod cut;
+
 use crate::commit::chunk::Chunk;
 use crate::commit::tail::Place;
 use crate::error::Error;
@@ -53,6 +55,8 @@ pub(crate) struct Writer {
     unsynced: Vec<(Handle, Offset)>,
     /// Bytes that the write that failed last may have left behind the end.
     residue: usize,
+    /// How often the log was cut back or emptied.
+    cuts: u64,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -60,6 +64,8 @@ pub(crate) struct Writer {
 pub(crate) struct SyncTarget {
     pub(crate) files: Vec<Handle>,
     pub(crate) end: Offset,
+    /// How often the log had been cut.
+    pub(crate) cuts: u64,
 }
 
 impl Writer {
@@ -69,7 +75,7 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
-        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0 }
+        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0, cuts: 0 }
     }
 
     /// Where the next frame goes if nothing is pending.
@@ -134,7 +140,7 @@ impl Writer {
             files.push(active.segment().handle().clone());
             end = active.end_offset();
         }
-        SyncTarget { files, end }
+        SyncTarget { files, end, cuts: self.cuts }
     }
 
     /// Ends the active segment, if it has records; the next chunk begins one.

@@ -1,0 +1,92 @@
+//! Cutting a segment back: where it would end.
+//!
+//! The file stays as it is, since readers may have it mapped: the frame that holds the last record
+//! that stays stays whole, and what follows in it is hidden by the end that the manifest states.
+
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::format::bytes::DecodeError;
+use crate::format::frame::FrameHeader;
+use crate::format::manifest::Row;
+use crate::segment::Segment;
+use crate::segment::index;
+use crate::segment::records::Records;
+use crate::segment::scan::Damage;
+use crate::segment::scan::Scan;
+use crate::segment::scan::Step;
+use crate::segment::window::Window;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use std::sync::Arc;
+
+/// The end of a segment that is cut back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Position of the end of the last frame that stays.
+    pub(crate) byte_len: u64,
+    /// No record that stays was appended later.
+    pub(crate) last_at: Timestamp,
+    pub(crate) record_count: u64,
+}
+
+/// Where the segment of `row` ends if `end`, an offset inside it, becomes its end.
+pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<Cut> {
+    let mut window = Window::new(Arc::clone(segment))?;
+    let Some(frame) = end.checked_sub(1).map(|last| window.locate(last)).transpose()?.flatten()
+    else {
+        let what = format!("a bug: no frame ends at or behind {end}");
+        return Err(Error::new(ErrorKind::Io, what).with_path(segment.path()));
+    };
+    let mut last_at = frame.header.appended_at;
+    for placed in Records::new(window.body(&frame), &frame.header) {
+        match placed {
+            Ok(placed) if placed.offset < end => last_at = placed.appended_at,
+            Ok(_) => break,
+            Err(why) => {
+                let offset = frame.header.base_offset;
+                return Err(damaged(segment, &Damage { position: frame.position, offset, why }));
+            }
+        }
+    }
+    let is_dense = row.record_count == row.end_offset - row.base_offset;
+    let record_count =
+        if is_dense { end - row.base_offset } else { count_below(segment, frame.end(), end)? };
+    Ok(Cut { byte_len: frame.end(), last_at, record_count })
+}
+
+/// How many records compaction has left below `end`, in the frames up to a position.
+fn count_below(segment: &Segment, position: u64, end: Offset) -> Result<u64> {
+    let first = index::first_frame(&segment.header);
+    let mut scan = Scan::new(segment.handle(), segment.seed(), position, first);
+    let mut count = 0;
+    loop {
+        let (position, header) = match scan.step()? {
+            Step::Frame { position, header } => (position, header),
+            Step::Damage(damage) => return Err(damaged(segment, &damage)),
+            Step::End => return Ok(count),
+        };
+        let counted = scan.body(position, &header)?;
+        let counted = counted.and_then(|body| count_in(body, &header, end));
+        let offset = header.base_offset;
+        count += counted.map_err(|why| damaged(segment, &Damage { position, offset, why }))?;
+    }
+}
+
+fn count_in(body: &[u8], header: &FrameHeader, end: Offset) -> Result<u64, DecodeError> {
+    let mut count = 0;
+    for placed in Records::new(body, header) {
+        if placed?.offset < end {
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn damaged(segment: &Segment, damage: &Damage) -> Error {
+    let what = format!("the log is damaged ({})", damage.why);
+    Error::new(ErrorKind::Corrupt, what)
+        .with_path(segment.path())
+        .with_position(damage.position)
+        .with_offset(damage.offset)
+}
