@@ -48,8 +48,8 @@
 //!   as it was; opening again finds out what the disk really holds. A full disk ends nothing.
 //! - Opening takes time and memory for the active segment, however long the log is.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: retention,
-//! compaction, named consumers, readers in other processes.
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: compaction, named
+//! consumers, readers in other processes.
 //!
 //! # Where to begin
 //!
@@ -64,6 +64,7 @@ mod log;
 mod manifest;
 mod options;
 mod record;
+mod retention;
 mod segment;
 mod state;
 pub mod storage;
@@ -80,12 +81,18 @@ pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
 pub use log::Log;
+pub use log::MaintenanceReport;
+pub use log::SegmentInfo;
+pub use log::Stats;
 pub use options::Durability;
 pub use options::Maintenance;
 pub use options::Options;
 pub use options::ReadMode;
 pub use record::IntoBytes;
 pub use record::Record;
+pub use retention::Kept;
+pub use retention::Retention;
+pub use retention::RetentionReport;
 pub use state::Recovery;
 pub use units::Offset;
 pub use units::Position;

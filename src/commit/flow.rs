@@ -75,6 +75,7 @@ impl Commit {
                 Ok(()) => self.written(chunk, news),
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
+                    self.counters.refused_writes.add(1);
                     return Err(self.take_back(writer, error, news));
                 }
                 Err(Failure::Broken(error)) => return Err(self.poison(error, news)),
@@ -87,6 +88,8 @@ impl Commit {
         let Some(end) = chunk.end_offset() else { return };
         let mut front = self.front.lock();
         front.written_bytes += chunk.record_bytes();
+        self.counters.writes.add(1);
+        self.counters.written_bytes.add(chunk.bytes.len() as u64);
         front.tail.written(chunk);
         self.marks.set_written(end);
         let visible = self.marks.visible().max(end);

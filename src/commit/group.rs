@@ -258,6 +258,9 @@ impl Commit {
         self.marks.set_durable(durable);
         let reached = front.waiters.take_reached(Mark::Durable, durable);
         let released = reached.len();
+        self.counters.syncs.add(1);
+        self.counters.group_commits.add(released as u64);
+        self.counters.largest_group.raise(released as u64);
         news.reached(reached);
         front.company = released + front.waiters.durable_count();
         self.count_committing(&front);

@@ -12,6 +12,7 @@
 mod append;
 mod bell;
 mod chunk;
+mod counters;
 mod cut;
 mod flow;
 mod front;
@@ -24,6 +25,7 @@ mod writer;
 pub(crate) use append::Encoded;
 pub(crate) use bell::Bell;
 pub(crate) use bell::Urgency;
+pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
@@ -35,11 +37,14 @@ pub(crate) use watermarks::Watermarks;
 pub(crate) use writer::Writer;
 
 use crate::commit::front::Front;
+use crate::commit::front::Life;
 use crate::commit::tail::Tail;
 use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
+use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
+use crate::format::manifest::Row;
 use crate::storage::Clock;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -61,6 +66,7 @@ pub(crate) struct Commit {
     syncing: Mutex<()>,
     /// How many commits wait for the next sync; a copy for the leader, who looks without the lock.
     committing: AtomicUsize,
+    counters: Counters,
 }
 
 impl Commit {
@@ -82,11 +88,40 @@ impl Commit {
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
+            counters: Counters::default(),
         }
     }
 
     pub(crate) fn marks(&self) -> &Watermarks {
         &self.marks
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes of records that are not durable yet, and the append time of the last record.
+    pub(crate) fn unsynced(&self) -> (u64, Timestamp) {
+        let front = self.front.lock();
+        (front.unsynced_bytes(), front.tail.last_at())
+    }
+
+    /// Whether records may be appended.
+    pub(crate) fn takes_records(&self) -> bool {
+        self.front.lock().life.check().is_ok()
+    }
+
+    /// The error that ended appending, if one did.
+    pub(crate) fn poison_error(&self) -> Option<Error> {
+        match &self.front.lock().life {
+            Life::Poisoned(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// The rows of the segments, the active one as it is now.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        self.writer.lock().rows()
     }
 
     /// Ends the active segment; the next record begins another.

@@ -1,47 +1,71 @@
-//! The background thread of a log: writes and syncs what nobody waits for.
+//! The background threads of a log: one writes and syncs what nobody waits for, one keeps the log
+//! in shape and may take its time.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
-use std::path::Path;
+use crate::log::keeper::Keeper;
+use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// The thread, until it is stopped.
-#[derive(Debug)]
+/// The threads, until they are stopped.
+#[derive(Debug, Default)]
 pub(super) struct Background {
-    bell: Arc<Bell>,
-    thread: JoinHandle<()>,
+    threads: Vec<(Arc<Bell>, JoinHandle<()>)>,
 }
 
 impl Background {
-    /// Starts it. It holds the write side alone, so that it keeps no log open.
+    /// Starts them. They hold no log, so that they keep none open.
     pub(super) fn start(
-        commit: Arc<Commit>,
         bell: Arc<Bell>,
+        keeper: Arc<Keeper>,
+        keeper_bell: Arc<Bell>,
         interval: Duration,
-        path: &Path,
     ) -> Result<Self> {
-        let heard = Arc::clone(&bell);
-        let thread = Builder::new()
-            .name("stratalog".into())
-            .spawn(move || run(&commit, &heard, interval))
-            .map_err(|error| Error::io("cannot start the background thread for", path, error))?;
-        Ok(Self { bell, thread })
+        let mut background = Self::default();
+        let commit = Arc::clone(&keeper.commit);
+        let path = keeper.segments.dir().path().to_owned();
+        let run = move |bell: &Bell| run(&commit, bell, interval);
+        let keep = move |bell: &Bell| keeper.keep(bell);
+        let spawned = background
+            .spawn("stratalog", bell, run)
+            .and_then(|()| background.spawn("stratalog-keep", keeper_bell, keep));
+        if let Err(error) = spawned {
+            background.stop();
+            return Err(Error::io("cannot start a background thread for", &path, error));
+        }
+        Ok(background)
     }
 
-    /// Stops it and waits for it.
+    fn spawn(
+        &mut self,
+        name: &str,
+        bell: Arc<Bell>,
+        work: impl FnOnce(&Bell) + Send + 'static,
+    ) -> io::Result<()> {
+        let heard = Arc::clone(&bell);
+        let thread = Builder::new().name(name.into()).spawn(move || work(&heard))?;
+        self.threads.push((bell, thread));
+        Ok(())
+    }
+
+    /// Stops them and waits for them.
     pub(super) fn stop(self) {
-        self.bell.call(Urgency::Stop);
-        if self.thread.thread().id() == std::thread::current().id() {
-            // A task that it woke let go of the last handle: it ends by itself.
-            return;
+        for (bell, _) in &self.threads {
+            bell.call(Urgency::Stop);
         }
-        // A panic of the thread is a bug that has been reported on its own; closing goes on.
-        drop(self.thread.join());
+        for (_, thread) in self.threads {
+            // A task that one of them woke may let go of the last handle: that one ends by itself.
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic of the thread is a bug that has been reported on its own; closing goes
+                // on.
+                drop(thread.join());
+            }
+        }
     }
 }
 

@@ -2,7 +2,14 @@
 
 mod append;
 mod background;
+mod keeper;
+mod maintain;
 mod open;
+mod stats;
+
+pub use keeper::MaintenanceReport;
+pub use stats::SegmentInfo;
+pub use stats::Stats;
 
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
@@ -13,6 +20,7 @@ use crate::cursor::Wait;
 use crate::error::Error;
 use crate::error::Result;
 use crate::log::background::Background;
+use crate::log::keeper::Keeper;
 use crate::options::Durability;
 use crate::options::Options;
 use crate::state::Recovery;
@@ -55,6 +63,7 @@ struct Handle {
     view: View,
     max_batch_bytes: u64,
     recovery: Recovery,
+    keeper: Arc<Keeper>,
     /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
     running: Mutex<Running>,
 }
@@ -104,48 +113,6 @@ impl Log {
     /// As [`wait`](Log::wait).
     pub fn sync(&self) -> Result<()> {
         self.commit().sync()
-    }
-
-    /// Seals the active segment; the next append begins another. Does nothing if it has no records.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Log::wait).
-    pub fn roll(&self) -> Result<()> {
-        self.commit().roll()
-    }
-
-    /// Removes all records from `end` on: `end_offset()` is `end` afterwards, and what was removed
-    /// never comes back, whatever crashes. The next record gets the offset `end`.
-    ///
-    /// Costs the same however much is removed. Cursors behind `end` get
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `end` as the error's
-    /// offset; so do those who wait for a record that is removed, appends that are under way
-    /// included.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start or above the end, with nothing
-    /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
-    pub fn truncate_to(&self, end: Offset) -> Result<()> {
-        self.commit().truncate_to(end)?;
-        self.view().segments.remove_garbage()
-    }
-
-    /// Removes all records below `start`: `start_offset()` is `start` afterwards. Does nothing if
-    /// it is there already. Beyond the end, the log becomes empty and goes on at `start`, as a
-    /// snapshot of a replicated state machine needs it.
-    ///
-    /// The space of whole segments is given back. Cursors below `start` get
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `start` as the error's
-    /// offset, where they can seek to.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Log::wait), for the records below `start` in the active segment.
-    pub fn delete_before(&self, start: Offset) -> Result<()> {
-        self.commit().delete_before(start)?;
-        self.view().segments.remove_garbage()
     }
 
     /// A cursor at a place.
@@ -248,17 +215,6 @@ impl Log {
 }
 
 impl Handle {
-    fn new(
-        view: View,
-        max_batch_bytes: u64,
-        recovery: Recovery,
-        background: Option<Background>,
-        lock: Box<dyn LockGuard>,
-    ) -> Self {
-        let running = Mutex::new(Running::Open { background, lock });
-        Self { view, max_batch_bytes, recovery, running }
-    }
-
     fn close(&self) -> Result<()> {
         let mut running = self.running.lock();
         let (background, lock) = match &mut *running {
@@ -275,6 +231,8 @@ impl Handle {
         if let Some(background) = background {
             background.stop();
         }
+        // What cannot be removed is garbage for the next open.
+        drop(self.view.segments.remove_garbage());
         drop(lock);
         *running = Running::Closed(closed.clone());
         closed

@@ -16,7 +16,9 @@ use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
 use crate::log::Log;
+use crate::log::Running;
 use crate::log::background::Background;
+use crate::log::keeper::Keeper;
 use crate::manifest;
 use crate::options::Maintenance;
 use crate::options::Options;
@@ -31,6 +33,7 @@ use crate::storage::Dir;
 use crate::storage::LockGuard;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use parking_lot::Mutex;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -134,19 +137,33 @@ impl Options {
         };
         let state = State { manifest, active: active.as_ref().map(|a| Arc::clone(a.segment())) };
         let segments = Arc::new(Segments::new(dir.clone(), self.read_mode, state));
-        let writer = Writer::new(Arc::clone(&segments), self.reading(), self.segment_bytes, active);
-        let bell = Arc::new(Bell::default());
+        let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let reading = self.reading();
+        let writer = Writer::new(Arc::clone(&segments), reading, self.segment_bytes, active);
+        let writer = writer.with_keeper(Arc::clone(&keeper_bell));
         let clock = Arc::clone(&self.clock);
         let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
-        let background = match self.maintenance {
-            Maintenance::Background => {
-                let commit = Arc::clone(&commit);
-                Some(Background::start(commit, bell, self.sync_interval, dir.path())?)
-            }
-            Maintenance::Manual => None,
+        let in_background = self.maintenance == Maintenance::Background;
+        let keeper = Arc::new(Keeper {
+            commit: Arc::clone(&commit),
+            segments: Arc::clone(&segments),
+            clock: Arc::clone(&self.clock),
+            retention: self.retention,
+            segment_age: self.segment_age,
+            on_error: self.on_background_error.clone(),
+            bell: in_background.then(|| Arc::clone(&keeper_bell)),
+            last: Mutex::default(),
+        });
+        let background = if in_background {
+            let keeper = Arc::clone(&keeper);
+            Some(Background::start(bell, keeper, keeper_bell, self.sync_interval)?)
+        } else {
+            None
         };
         let view = View { segments, commit, level: self.durability };
-        Ok(Log::new(Handle::new(view, self.max_batch_bytes, report, background, lock)))
+        let running = Mutex::new(Running::Open { background, lock });
+        let max_batch_bytes = self.max_batch_bytes;
+        Ok(Log::new(Handle { view, max_batch_bytes, recovery: report, keeper, running }))
     }
 
     fn reading(&self) -> Reading {

@@ -20,6 +20,7 @@ mod options;
 mod recovery;
 mod refused_roll;
 mod regression;
+mod retention;
 mod roll;
 mod space;
 mod support;

@@ -9,6 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["units"],
     &["error", "record"],
     &["format", "storage"],
+    &["retention"],
     &["options"],
     &["segment", "manifest"],
     &["state"],
@@ -392,8 +393,8 @@ const BAD: &[(Rule, &[Sample])] = &[
     ]),
     (points_down, &[
         ("src/error.rs", "use crate::record::Record;", ":1: `error` is on floor 1"),
-        ("src/format/a.rs", "a\nuse crate::log::Log;", ":2: `format` is on floor 2, `log` on 8"),
-        ("src/state/a.rs", "let x = crate::commit::Tail;", ":1: `state` is on floor 5"),
+        ("src/format/a.rs", "a\nuse crate::log::Log;", ":2: `format` is on floor 2, `log` on 9"),
+        ("src/state/a.rs", "let x = crate::commit::Tail;", ":1: `state` is on floor 6"),
         ("src/log/a.rs", "use crate::Offset;", ":1: `crate::Offset` is not a module"),
         ("src/log/a.rs", "use super::super::state;", ":1: `super::super`"),
         ("src/novel.rs", "", ":1: `novel` has no floor"),

@@ -92,7 +92,7 @@ impl Writer {
     }
 
     /// The rows of all segments as they are now.
-    fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.segments.state().manifest.rows.clone();
         if let (Some(row), Some(active)) = (rows.last_mut(), &self.active) {
             *row = active.row(RowState::Active);

@@ -15,6 +15,8 @@
 
 mod cut;
 
+use crate::commit::bell::Bell;
+use crate::commit::bell::Urgency;
 use crate::commit::chunk::Chunk;
 use crate::commit::tail::Place;
 use crate::error::Error;
@@ -57,6 +59,8 @@ pub(crate) struct Writer {
     residue: usize,
     /// How often the log was cut back or emptied.
     cuts: u64,
+    /// Called when segments have come or gone.
+    keeper: Arc<Bell>,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -75,7 +79,21 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
-        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0, cuts: 0 }
+        Self {
+            segments,
+            reading,
+            segment_bytes,
+            active,
+            unsynced: Vec::new(),
+            residue: 0,
+            cuts: 0,
+            keeper: Arc::default(),
+        }
+    }
+
+    /// Calls `keeper` when segments have come or gone.
+    pub(crate) fn with_keeper(self, keeper: Arc<Bell>) -> Self {
+        Self { keeper, ..self }
     }
 
     /// Where the next frame goes if nothing is pending.
@@ -214,6 +232,7 @@ impl Writer {
 
     /// Lets go of the active segment, whose bytes may not be durable yet.
     fn end(&mut self) {
+        self.keeper.call(Urgency::Soon);
         if let Some(active) = self.active.take() {
             self.unsynced.push((active.segment().handle().clone(), active.end_offset()));
         }
