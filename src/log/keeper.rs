@@ -99,15 +99,18 @@ impl Keeper {
         Ok(due)
     }
 
-    /// Runs when it is called, and when something is due.
+    /// Runs now, when it is called, and when something is due.
     pub(super) fn keep(&self, bell: &Bell) {
-        while bell.wait(self.rest()).is_none_or(|calls| calls.due != Urgency::Stop) {
+        loop {
             // The log may have been closed, or have failed: it says so to those who use it.
             if let Err(error) = self.run()
                 && self.commit.takes_records()
             {
                 self.on_error.tell(&error);
                 self.last.lock().error = Some(error);
+            }
+            if bell.wait(self.rest()).is_some_and(|calls| calls.due == Urgency::Stop) {
+                return;
             }
         }
     }
