@@ -1,0 +1,3 @@
+//! x
+use crate::orders::Orders;
+pub(crate) fn fill(_orders: &Orders) {}
