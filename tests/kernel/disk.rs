@@ -79,12 +79,17 @@ impl Disk {
     /// Cuts the power: what survives is decided now, and every later call fails. Once is enough.
     pub(crate) fn cut(&mut self, seed: u64) {
         if self.after.is_none() {
-            let mut survival = Survival::new(seed);
-            let mut nodes: Vec<Node> =
-                self.nodes.iter().map(|node| node.survive(&mut survival)).collect();
-            forget_nameless(&mut nodes);
-            self.after = Some(Box::new(Self { nodes, rules: Rules::default(), after: None }));
+            self.after = Some(Box::new(self.after_cut(seed)));
         }
+    }
+
+    /// The disk as a power cut would leave it now.
+    pub(crate) fn after_cut(&self, seed: u64) -> Self {
+        let mut survival = Survival::new(seed);
+        let mut nodes: Vec<Node> =
+            self.nodes.iter().map(|node| node.survive(&mut survival)).collect();
+        forget_nameless(&mut nodes);
+        Self { nodes, rules: Rules::default(), after: None }
     }
 
     pub(crate) fn is_cut(&self) -> bool {

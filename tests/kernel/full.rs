@@ -1,3 +1,222 @@
-//! x
+//! Full disks: appending until there is no byte left, and what a log can still do then.
+
+use crate::block::make_image;
+use crate::child::read;
+use crate::child::say;
+use crate::disk::Disk;
+use crate::mount::DiskMount;
+use crate::mount::Mount;
 use crate::orders::Orders;
-pub(crate) fn fill(_orders: &Orders) {}
+use crate::orders::Task;
+use crate::rig;
+use crate::rig::Context;
+use crate::stamp::Stamp;
+use crate::writer::Writer;
+use std::fs::{self, File};
+use std::io::{ErrorKind as IoErrorKind, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use stratalog::Durability::{Buffered, Synced, Written};
+use stratalog::{ErrorKind, Log, Options, ReadMode};
+
+#[test]
+fn full_ext4() {
+    full_device("ext4");
+}
+
+#[test]
+fn full_xfs() {
+    full_device("xfs");
+}
+
+#[test]
+fn full_btrfs() {
+    full_device("btrfs");
+}
+
+#[test]
+fn full_tmpfs() {
+    const TEST: &str = "full tmpfs";
+    if rig::has(TEST, &["tmpfs"]) {
+        let mount = Mount::new("tmpfs", Path::new("tmpfs"), "size=16m");
+        fill_at_each_level(TEST, mount.path());
+    }
+}
+
+/// Our own disk writes a part and then refuses, byte by byte.
+#[test]
+fn full_disk_of_our_own() {
+    const TEST: &str = "full disk of our own";
+    if rig::has(TEST, &["fuse"]) {
+        let mount = DiskMount::new(Disk::new());
+        mount.disk().rules.limit_space(2 << 20);
+        fill_at_each_level(TEST, mount.path());
+    }
+}
+
+fn full_device(kind: &str) {
+    let test = format!("full {kind}");
+    if rig::has(&test, &["loop", kind]) {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        make_image(kind, &image);
+        let mount = Mount::new(kind, &image, "loop");
+        fill_at_each_level(&test, mount.path());
+    }
+}
+
+/// In a process of its own each, so that a signal is seen.
+fn fill_at_each_level(test: &str, dir: &Path) {
+    let mut said = Vec::new();
+    for level in [Buffered, Written, Synced] {
+        for mode in [ReadMode::Map, ReadMode::Pread] {
+            let orders = Orders {
+                path: dir.join(format!("{level:?}-{mode:?}")),
+                life: 1,
+                level,
+                mode,
+                threads: 1,
+                segment_bytes: 64 << 10,
+                task: Task::Fill,
+            };
+            let context = Context::new(format!("{test}: {orders:?}"));
+            let mut writer = Writer::start(&orders);
+            while let Some(line) = writer.hear() {
+                said.push(format!("{level:?} {line}"));
+            }
+            let status = writer.status();
+            assert!(status.success(), "{test}: {status}, after {said:?}");
+            drop(context);
+            fs::remove_dir_all(&orders.path).unwrap();
+        }
+    }
+    rig::report(&format!("{test}: no signal, nothing lost; {}", said.join(", ")));
+}
+
+/// How much of the disk the log gets.
+const SPARE: u64 = 1 << 20;
+
+/// What the process does.
+pub(crate) fn fill(orders: &Orders) {
+    let dir = orders.path.parent().unwrap();
+    let (most, rest) = (dir.join("ballast"), dir.join("ballast-to-the-last-byte"));
+    let free = free_bytes(dir);
+    take_space(&most, free.saturating_sub(SPARE));
+    let log = options(orders).open(&orders.path).unwrap();
+    let mut book = Book::new();
+    while book.refused < 10 {
+        book.append(&log);
+    }
+    book.check(&log);
+    take_space(&rest, u64::MAX);
+    for _ in 0..30 {
+        book.append(&log);
+    }
+    book.check(&log);
+    let at_full = book.appended.len();
+
+    let written = log.written_offset().get();
+    match log.close() {
+        Ok(()) => {}
+        // Nobody was promised that these would outlive the process.
+        Err(error) if error.kind() == ErrorKind::StorageFull && orders.level == Buffered => {
+            book.appended.truncate(usize::try_from(written).unwrap());
+        }
+        Err(error) => panic!("closing on a full disk: {error}"),
+    }
+    drop(log);
+    let log = options(orders).open(&orders.path).unwrap();
+    book.check(&log);
+    for _ in 0..30 {
+        book.append(&log);
+    }
+    book.check(&log);
+
+    fs::remove_file(&rest).unwrap();
+    fs::remove_file(&most).unwrap();
+    let until_it_goes = append_when_there_is_space(&log, &mut book);
+    for _ in 0..50 {
+        book.append(&log);
+    }
+    log.sync().unwrap();
+    book.check(&log);
+    log.close().unwrap();
+    let log = options(orders).open(&orders.path).unwrap();
+    book.check(&log);
+    log.close().unwrap();
+    let Book { refused, .. } = book;
+    say(format_args!("{at_full} records, {refused} refused, {until_it_goes} tries with space"));
+}
+
+fn options(orders: &Orders) -> Options {
+    orders.options().max_unsynced_bytes(128 << 10)
+}
+
+/// What a log must hold: what it said it has, and nothing else.
+struct Book {
+    appended: Vec<Stamp>,
+    refused: u64,
+}
+
+impl Book {
+    fn new() -> Self {
+        Self { appended: Vec::new(), refused: 0 }
+    }
+
+    fn append(&mut self, log: &Log) {
+        let seq = self.appended.len() as u64 + self.refused;
+        let stamp = Stamp { life: 1, thread: 0, seq, index: 0, count: 1 + seq % 5 };
+        match log.append_batch(stamp.batch().map(|stamp| stamp.record())) {
+            Ok(range) => {
+                assert_eq!(range.start.get(), self.appended.len() as u64);
+                self.appended.extend(stamp.batch());
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+                self.refused += 1;
+            }
+        }
+    }
+
+    fn check(&self, log: &Log) {
+        assert!(read(log).unwrap() == self.appended, "not what was appended");
+        assert_eq!(log.end_offset().get(), self.appended.len() as u64);
+    }
+}
+
+/// Some file systems give space back a moment after a file is gone; gives how often it was tried.
+#[expect(clippy::disallowed_methods, reason = "there is nothing to be woken by")]
+fn append_when_there_is_space(log: &Log, book: &mut Book) -> u64 {
+    for tries in 1..=500 {
+        let before = book.appended.len();
+        book.append(log);
+        if book.appended.len() > before {
+            return tries;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no append succeeds although there is space");
+}
+
+/// Writes a file of so many bytes, or as many as there are.
+fn take_space(path: &Path, bytes: u64) {
+    let mut file = File::create(path).unwrap();
+    let mut left = bytes;
+    let mut piece: &[u8] = &[b'x'; 64 << 10];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        match file.write(&piece[..most]) {
+            Ok(written) => left -= written as u64,
+            Err(error) if error.kind() != IoErrorKind::StorageFull => panic!("{error}"),
+            // To the last byte, if there is space for less.
+            Err(_) if piece.len() > 1 => piece = &piece[..piece.len() / 2],
+            Err(_) => return,
+        }
+    }
+}
+
+fn free_bytes(dir: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(dir).unwrap();
+    stat.f_bavail * stat.f_frsize
+}

@@ -6,12 +6,14 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
+mod block;
 mod bytes;
 mod child;
 mod dice;
 mod disk;
 mod full;
 mod glue;
+mod kill;
 mod ledger;
 mod mount;
 mod orders;

@@ -12,10 +12,11 @@ use crate::mount::DiskMount;
 use crate::orders::Orders;
 use crate::orders::Task;
 use crate::rig;
+use crate::rig::Context;
 use crate::rules::Call;
 use crate::writer::Writer;
 use fuser::Errno;
-use stratalog::Durability::{Synced, Written};
+use stratalog::Durability::{Buffered, Synced, Written};
 use stratalog::ReadMode;
 
 /// Power cuts of one log, before another one is begun.
@@ -73,7 +74,7 @@ fn run(cuts: u64, trouble: Trouble) -> Totals {
         let mut site = Site::new(seed, trouble);
         for cut in 0..CUTS_A_LOG {
             // What the panic of a check does not say.
-            let context = Context(format!("seed {seed}, cut {cut}, {:?}", site.orders));
+            let context = Context::new(format!("seed {seed}, cut {cut}, {:?}", site.orders));
             site.live_until_cut();
             drop(context);
         }
@@ -85,17 +86,6 @@ fn run(cuts: u64, trouble: Trouble) -> Totals {
         totals.tally.add(&site.ledger.tally);
     }
     totals
-}
-
-/// Says on standard error where a test was when it panicked.
-struct Context(String);
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            rig::report(&self.0);
-        }
-    }
 }
 
 /// A log and the disk that it is on.
@@ -115,7 +105,7 @@ impl Site {
         let orders = Orders {
             path: "".into(),
             life: 0,
-            level: dice.pick(&[Synced, Synced, Written]),
+            level: dice.pick(&[Synced, Synced, Written, Buffered]),
             mode: ReadMode::Map,
             threads: dice.pick(&[1, 1, 4]),
             segment_bytes: dice.pick(&[1024, 4096, 64 << 10]),
@@ -163,15 +153,8 @@ impl Site {
     fn start(&mut self, mount: &DiskMount) -> Writer {
         self.orders.life += 1;
         self.orders.path = mount.path().join("logs/orders");
-        self.orders.mode = self.other_mode();
+        self.orders.mode = other(self.orders.mode);
         Writer::start(&self.orders)
-    }
-
-    fn other_mode(&self) -> ReadMode {
-        match self.orders.mode {
-            ReadMode::Map => ReadMode::Pread,
-            _ => ReadMode::Map,
-        }
     }
 
     fn make_trouble(&mut self, mount: &DiskMount) {
@@ -199,6 +182,7 @@ impl Site {
         let orders = Orders {
             path: mount.path().join("logs/orders"),
             life: self.orders.life + 500_000,
+            mode: other(self.orders.mode),
             task: Task::Check,
             ..self.orders.clone()
         };
@@ -207,6 +191,10 @@ impl Site {
         // Whoever goes on finds as much as this one did.
         self.ledger.expect_as(&ledger);
     }
+}
+
+pub(crate) fn other(mode: ReadMode) -> ReadMode {
+    if mode == ReadMode::Map { ReadMode::Pread } else { ReadMode::Map }
 }
 
 const CALLS: [Call; 7] = [

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
 
 /// So many in plain `cargo test`, so many in CI.
 pub(crate) fn amount(plain: u64, ci: u64) -> u64 {
@@ -107,5 +108,22 @@ fn succeeds(program: &str, arguments: &[&str]) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{program}: {status}")),
         Err(error) => Err(format!("{program}: {error}")),
+    }
+}
+
+/// Says on standard error where a test was when it panicked.
+pub(crate) struct Context(String);
+
+impl Context {
+    pub(crate) fn new(place: String) -> Self {
+        Self(place)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            report(&self.0);
+        }
     }
 }

@@ -56,6 +56,11 @@ impl Writer {
     /// Hears it to its end.
     pub(crate) fn finish(mut self, ledger: &mut Ledger) -> ExitStatus {
         self.hear_some(u64::MAX, ledger);
+        self.status()
+    }
+
+    /// How it ended.
+    pub(crate) fn status(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
