@@ -137,6 +137,9 @@ impl Disk {
     pub(crate) fn remove(&mut self, dir: Ino, name: &OsStr) -> Result<()> {
         self.call(Call::Remove)?;
         let ino = self.lookup(dir, name)?;
+        if self.dir(ino).is_ok_and(|dir| !dir.seen.is_empty()) {
+            return Err(Errno::ENOTEMPTY);
+        }
         self.dir_mut(dir)?.change(Naming::Unlink(name.to_owned()));
         self.give_back(ino);
         Ok(())

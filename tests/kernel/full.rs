@@ -4,6 +4,7 @@ use crate::block::make_image;
 use crate::child::read;
 use crate::child::say;
 use crate::disk::Disk;
+use crate::kill::in_memory;
 use crate::mount::DiskMount;
 use crate::mount::Mount;
 use crate::orders::Orders;
@@ -12,6 +13,8 @@ use crate::rig;
 use crate::rig::Context;
 use crate::stamp::Stamp;
 use crate::writer::Writer;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{ErrorKind as IoErrorKind, Write};
 use std::path::Path;
@@ -58,7 +61,7 @@ fn full_disk_of_our_own() {
 fn full_device(kind: &str) {
     let test = format!("full {kind}");
     if rig::has(&test, &["loop", kind]) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = in_memory();
         let image = dir.path().join("image");
         make_image(kind, &image);
         let mount = Mount::new(kind, &image, "loop");
@@ -101,8 +104,10 @@ const SPARE: u64 = 1 << 20;
 pub(crate) fn fill(orders: &Orders) {
     let dir = orders.path.parent().unwrap();
     let (most, rest) = (dir.join("ballast"), dir.join("ballast-to-the-last-byte"));
+    // While there is space for a name.
+    take_space(&rest, 0);
     let free = free_bytes(dir);
-    take_space(&most, free.saturating_sub(SPARE));
+    reserve_space(&most, free.saturating_sub(SPARE));
     let log = options(orders).open(&orders.path).unwrap();
     let mut book = Book::new();
     while book.refused < 10 {
@@ -117,16 +122,21 @@ pub(crate) fn fill(orders: &Orders) {
     let at_full = book.appended.len();
 
     let written = log.written_offset().get();
-    match log.close() {
+    let closed = log.close();
+    drop(log);
+    let log = open_full(orders, [&rest, &most]);
+    match closed {
         Ok(()) => {}
-        // Nobody was promised that these would outlive the process.
+        // Nobody was promised that all would outlive the process.
         Err(error) if error.kind() == ErrorKind::StorageFull && orders.level == Buffered => {
-            book.appended.truncate(usize::try_from(written).unwrap());
+            book.keep(log.end_offset().get(), written);
+        }
+        // Not marked as closed, but all is there.
+        Err(error) if error.kind() == ErrorKind::StorageFull && never_writes_in_place(dir) => {
+            say(format_args!("not closed when full"));
         }
         Err(error) => panic!("closing on a full disk: {error}"),
     }
-    drop(log);
-    let log = options(orders).open(&orders.path).unwrap();
     book.check(&log);
     for _ in 0..30 {
         book.append(&log);
@@ -135,7 +145,7 @@ pub(crate) fn fill(orders: &Orders) {
 
     fs::remove_file(&rest).unwrap();
     fs::remove_file(&most).unwrap();
-    let until_it_goes = append_when_there_is_space(&log, &mut book);
+    let until_it_goes = append_when_there_is_space(&log, &orders.path, &mut book);
     for _ in 0..50 {
         book.append(&log);
     }
@@ -147,6 +157,32 @@ pub(crate) fn fill(orders: &Orders) {
     log.close().unwrap();
     let Book { refused, .. } = book;
     say(format_args!("{at_full} records, {refused} refused, {until_it_goes} tries with space"));
+}
+
+/// Opening needs no space, but where writing over what is there does: then it is refused, until
+/// there is space.
+fn open_full(orders: &Orders, ballast: [&Path; 2]) -> Log {
+    match options(orders).open(&orders.path) {
+        Err(error)
+            if error.kind() == ErrorKind::StorageFull && never_writes_in_place(ballast[0]) =>
+        {
+            say(format_args!("not opened when full"));
+            ballast.map(|path| fs::remove_file(path).unwrap());
+            let opened = (0..500).find_map(|_| {
+                wait_for_space(&orders.path);
+                options(orders).open(&orders.path).ok()
+            });
+            ballast.map(|path| take_space(path, 0));
+            opened.expect("no opening succeeds although there is space")
+        }
+        result => result.unwrap(),
+    }
+}
+
+/// So that no file holds space for its next bytes.
+fn never_writes_in_place(path: &Path) -> bool {
+    const BTRFS: i64 = 0x9123_683e;
+    rustix::fs::statfs(path).unwrap().f_type == BTRFS
 }
 
 fn options(orders: &Orders) -> Options {
@@ -179,29 +215,52 @@ impl Book {
         }
     }
 
+    /// A first part of what was buffered is there, in whole batches, and all that was written.
+    fn keep(&mut self, end: u64, written: u64) {
+        assert!(end >= written, "{end} records are there, {written} were written");
+        self.appended.truncate(usize::try_from(end).unwrap());
+        assert!(self.appended.last().is_none_or(|last| last.index + 1 == last.count));
+    }
+
     fn check(&self, log: &Log) {
-        assert!(read(log).unwrap() == self.appended, "not what was appended");
+        let found = read(log).unwrap();
+        let (there, expected) = (found.len(), self.appended.len());
+        assert!(found == self.appended, "{there} records are there, {expected} were appended");
         assert_eq!(log.end_offset().get(), self.appended.len() as u64);
     }
 }
 
 /// Some file systems give space back a moment after a file is gone; gives how often it was tried.
-#[expect(clippy::disallowed_methods, reason = "there is nothing to be woken by")]
-fn append_when_there_is_space(log: &Log, book: &mut Book) -> u64 {
+fn append_when_there_is_space(log: &Log, path: &Path, book: &mut Book) -> u64 {
     for tries in 1..=500 {
         let before = book.appended.len();
         book.append(log);
         if book.appended.len() > before {
             return tries;
         }
-        thread::sleep(Duration::from_millis(10));
+        wait_for_space(path);
     }
     panic!("no append succeeds although there is space");
 }
 
+#[expect(clippy::disallowed_methods, reason = "there is nothing to be woken by")]
+fn wait_for_space(path: &Path) {
+    rustix::fs::syncfs(File::open(path).unwrap()).unwrap();
+    thread::sleep(Duration::from_millis(10));
+}
+
+/// Takes so many bytes without writing them, where that can be done.
+fn reserve_space(path: &Path, bytes: u64) {
+    let file = File::create(path).unwrap();
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes.max(1)) {
+        Err(Errno::OPNOTSUPP) => take_space(path, bytes),
+        result => result.unwrap(),
+    }
+}
+
 /// Writes a file of so many bytes, or as many as there are.
 fn take_space(path: &Path, bytes: u64) {
-    let mut file = File::create(path).unwrap();
+    let mut file = File::options().create(true).append(true).open(path).unwrap();
     let mut left = bytes;
     let mut piece: &[u8] = &[b'x'; 64 << 10];
     while left > 0 {

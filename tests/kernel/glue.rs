@@ -144,6 +144,10 @@ impl Filesystem for Glue {
         reply_empty(reply, self.disk().remove(parent.0, name));
     }
 
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        reply_empty(reply, self.disk().remove(parent.0, name));
+    }
+
     fn rename(
         &self,
         _: &Request,

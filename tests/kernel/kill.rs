@@ -79,7 +79,7 @@ fn live_until_killed(orders: &Orders, dice: &mut Dice, ledger: &mut Ledger) {
     writer.kill(ledger);
 }
 
-fn in_memory() -> TempDir {
+pub(crate) fn in_memory() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
