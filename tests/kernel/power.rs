@@ -14,6 +14,7 @@ use crate::orders::Task;
 use crate::rig;
 use crate::rig::Context;
 use crate::rules::Call;
+use crate::survival::DROPS_ALL;
 use crate::writer::Writer;
 use fuser::Errno;
 use stratalog::Durability::{Buffered, Synced, Written};
@@ -40,6 +41,44 @@ fn failures_before_power_cuts() {
         assert!(totals.tally.failures > 0, "nothing failed");
         tell(TEST, &totals);
     }
+}
+
+/// The first call of each kind fails, or the second, or the third ...; the log is opened again, by
+/// that process or the next; then the power is cut.
+#[test]
+fn each_call_may_fail() {
+    const TEST: &str = "each call fails once";
+    if !rig::has(TEST, &["fuse"]) {
+        return;
+    }
+    let most = rig::amount(5, 25);
+    let mut all = Tally::default();
+    for (call, nth) in CALLS.iter().flat_map(|call| (0..most).map(move |nth| (*call, nth))) {
+        let _context = Context::new(format!("{call:?} {nth}"));
+        let mut site = Site::new(nth, Trouble::FailuresToo);
+        site.orders.level = Synced;
+        site.orders.segment_bytes = 1024;
+        let mount = DiskMount::new(site.disk.clone());
+        for _ in 0..2 {
+            mount.disk().rules.fail(call, nth, Errno::EIO);
+            let mut writer = site.start(&mount);
+            writer.hear_some(20 + 2 * nth, &mut site.ledger);
+            writer.kill(&mut site.ledger);
+        }
+        let mut writer = site.start(&mount);
+        writer.hear_some(20, &mut site.ledger);
+        mount.disk().cut(DROPS_ALL);
+        writer.kill(&mut site.ledger);
+        site.power_is_back(&mount);
+        site.check();
+        all.add(&site.ledger.tally);
+    }
+    let Tally { acknowledged, failures, openings, .. } = all;
+    rig::report(&format!(
+        "{TEST}: {most} of each of {} kinds, {failures} failures told, {openings} openings; \
+         {acknowledged} records acknowledged, nobody lost one",
+        CALLS.len()
+    ));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +181,13 @@ impl Site {
             mount.disk().cut(cut_seed);
             writer.kill(&mut self.ledger);
         }
-        let mut disk = mount.disk();
         // It may have come to its end before that call.
-        disk.cut(cut_seed);
+        mount.disk().cut(cut_seed);
+        self.power_is_back(&mount);
+    }
+
+    fn power_is_back(&mut self, mount: &DiskMount) {
+        let disk = mount.disk();
         self.ledger.power_was_cut();
         self.calls += CALLS.iter().map(|call| disk.rules.count(*call)).sum::<u64>();
         self.disk = disk.survivor();

@@ -69,3 +69,11 @@ impl Survival {
         apart.then(|| self.dice.pick(lens))
     }
 }
+
+/// The seed of a power cut that takes all that is pending.
+pub(crate) const DROPS_ALL: u64 = 1;
+
+#[test]
+fn the_seed_that_drops_all_does() {
+    assert_eq!(Survival::new(DROPS_ALL).way, Way::Nothing);
+}

@@ -47,10 +47,11 @@ impl Writer {
         }
     }
 
-    /// Kills it; what it had said counts.
+    /// Kills it; what it had said counts, and a panic that came first is one of the test.
     pub(crate) fn kill(mut self, ledger: &mut Ledger) {
         self.child.kill().unwrap();
         self.hear_some(u64::MAX, ledger);
+        assert_ne!(self.status().code(), Some(101), "a panic");
     }
 
     /// Hears it to its end.
