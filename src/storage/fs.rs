@@ -45,14 +45,22 @@ impl Storage for FsStorage {
             sync_leftover(there)?;
         }
         for level in missing.iter().rev() {
-            match fs::create_dir(level) {
-                Ok(()) => {}
+            let made = match fs::create_dir(level) {
+                Ok(()) => true,
                 // Somebody else made it a moment ago, and may not have synced it yet.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {
+                    false
+                }
                 Err(error) => return Err(error),
-            }
+            };
             // Before the next level: it is no use to have `a/b` on the disk without `a`.
-            self.sync_dir(parent(level))?;
+            let synced = self.sync_dir(parent(level));
+            if synced.is_err() && made {
+                // The name may be lost although it is seen, and no later sync would tell: whoever
+                // tries again must make it anew.
+                drop(fs::remove_dir(level));
+            }
+            synced?;
         }
         Ok(())
     }
