@@ -49,10 +49,7 @@ const TASKS: [(&str, Task); 5] = [
 
 impl Orders {
     pub(crate) fn options(&self) -> Options {
-        Options::new()
-            .segment_bytes(self.segment_bytes)
-            .durability(self.level)
-            .read_mode(self.mode)
+        Options::new().segment_bytes(self.segment_bytes).durability(self.level).read_mode(self.mode)
     }
 }
 

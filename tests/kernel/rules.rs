@@ -92,7 +92,11 @@ impl Rules {
         let space = self.space.map_or(u64::MAX, |space| (len + space).saturating_sub(at));
         let room = size.min(usize::try_from(space).unwrap_or(usize::MAX));
         let Some(dice) = self.short_writes.as_mut().filter(|_| room > 1) else { return room };
-        if dice.once_in(3) { 1 + usize::try_from(dice.below(room as u64 - 1)).unwrap() } else { room }
+        if dice.once_in(3) {
+            1 + usize::try_from(dice.below(room as u64 - 1)).unwrap()
+        } else {
+            room
+        }
     }
 
     pub(crate) fn take_space(&mut self, bytes: u64) {
