@@ -89,7 +89,11 @@ fn check(orders: &Orders) {
 fn see_what_is_left(log: &Log, orders: &Orders, error: &Error) {
     if orders.task == Task::Persist {
         let word = if orders.level == Synced { "still-synced" } else { "still-written" };
-        say_list(word, &read(log).unwrap());
+        match read(log) {
+            Ok(stamps) => say_list(word, &stamps),
+            // A file system may give up altogether.
+            Err(error) => say_failed("read", &error),
+        }
     }
     if error.kind() == ErrorKind::Poisoned {
         let kind = |result: Result<()>| result.map_err(|error| error.kind());
@@ -161,8 +165,12 @@ fn append_one(log: &Log, stamp: &Stamp, level: Durability, dice: &mut Dice) -> R
             log.append_batch_with(level, stamp.batch().map(|stamp| stamp.record()))
         }
     };
-    // After a refusal it may go better the next time.
     let range = match append() {
+        // It failed, and yet it is in the log, before a record that was accepted.
+        Err(error) if error.kind() != ErrorKind::Poisoned && error.offset().is_some() => {
+            return Ok(());
+        }
+        // It is not there, and may go better the next time.
         Err(error) if error.kind() != ErrorKind::Poisoned => append()?,
         result => result?,
     };

@@ -120,7 +120,7 @@ impl Ledger {
             let batch: Vec<Stamp> = Stamp { index: 0, ..*first }.batch().collect();
             assert!(rest.starts_with(&batch), "not the whole batch of {first}");
             let seq = next.entry((first.life, first.thread)).or_default();
-            assert_eq!(*seq, first.seq, "a gap before {first}");
+            assert_eq!(first.seq, *seq, "out of order: {first}");
             *seq += 1;
             rest = &rest[batch.len()..];
         }
