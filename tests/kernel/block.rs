@@ -16,6 +16,7 @@ use crate::power::other;
 use crate::rig;
 use crate::rig::Context;
 use crate::rules::Call;
+use crate::survival::Survival;
 use crate::writer::Writer;
 use fuser::Errno;
 use std::fs;
@@ -73,8 +74,8 @@ fn failed_write_back(kind: &str) {
     if !rig::has(&test, &["fuse", "loop", kind]) {
         return;
     }
-    let wanted = rig::amount(2, 12);
-    let (mut cuts, mut told) = (0, 0);
+    let wanted = rig::amount(4, 20);
+    let (mut cuts, mut told, mut lost) = (0, 0, 0);
     let mut all = Tally::default();
     // Not every block that fails is one that somebody waits for.
     while cuts < wanted || (told == 0 && cuts < 20) {
@@ -83,16 +84,23 @@ fn failed_write_back(kind: &str) {
         site.orders.level = Synced;
         let _context = Context::new(format!("{kind}, failed write-back {cuts}, {:?}", site.orders));
         site.dice = Dice(rig::seed() * 1000 + cuts);
-        site.live_until_cut();
+        site.fails_after = Some(4 + cuts * 60 / wanted);
         site.live_until_cut();
         cuts += 1;
+        // A block of its journal may be the one, and no log is to blame for what becomes of it.
+        if Stack::attempt(kind, site.disk.clone()).is_err() {
+            lost += 1;
+            continue;
+        }
+        site.live_until_cut();
         told += u64::from(site.ledger.tally.failures > 0);
         all.add(&site.ledger.tally);
     }
     assert!(told > 0, "no failure was told");
+    assert!(lost < cuts / 3, "{lost} of {cuts} file systems cannot be mounted any more");
     let Tally { acknowledged, failures, openings, .. } = all;
     rig::report(&format!(
-        "{test}: {cuts} blocks failed, {failures} failures told, {openings} openings; \
+        "{test}: {cuts} blocks failed, {lost} file systems with them, {failures} failures told, {openings} openings; \
          {acknowledged} records acknowledged, nobody lost one"
     ));
 }
@@ -104,6 +112,8 @@ struct Site {
     ledger: Ledger,
     orders: Orders,
     dice: Dice,
+    /// The write after the next so many fails.
+    fails_after: Option<u64>,
 }
 
 impl Site {
@@ -118,7 +128,14 @@ impl Site {
             task,
         };
         let (disk, ledger) = (formatted(kind), Ledger::default());
-        Self { kind: kind.to_owned(), disk, ledger, orders, dice: Dice(rig::seed()) }
+        Self {
+            kind: kind.to_owned(),
+            disk,
+            ledger,
+            orders,
+            dice: Dice(rig::seed()),
+            fails_after: None,
+        }
     }
 
     /// What the file system does when it is mounted is cut off like anything else; what it does
@@ -128,8 +145,8 @@ impl Site {
         if self.orders.task == Task::Append {
             self.orders.level = self.dice.pick(&[Synced, Synced, Written]);
             self.orders.threads = self.dice.pick(&[1, 3]);
-        } else if self.orders.life == 0 {
-            let after = 5 + self.dice.below(60);
+        }
+        if let Some(after) = self.fails_after.take() {
             stack.disk.disk().rules.fail(Call::Write, after, Errno::EIO);
         }
         self.orders.life += 1;
@@ -139,7 +156,8 @@ impl Site {
         // A log that is new is not yet what is found here.
         let least = if self.dice.once_in(4) { 0 } else { 3 };
         writer.hear_some(least + self.dice.below(80), &mut self.ledger);
-        self.disk = stack.disk.disk().after_cut(self.dice.next());
+        let survival = Survival::of_sectors(self.dice.next());
+        self.disk = stack.disk.disk().after_cut(survival);
         self.ledger.power_was_cut();
     }
 
@@ -168,10 +186,15 @@ struct Stack {
 
 impl Stack {
     fn new(kind: &str, disk: Disk) -> Self {
+        Self::attempt(kind, disk).unwrap_or_else(|error| panic!("{kind}: {error}"))
+    }
+
+    /// Gives what the kernel says if it does not take the file system any more.
+    fn attempt(kind: &str, disk: Disk) -> Result<Self, String> {
         let disk = DiskMount::new(disk);
         let device = Loop::new(&image(disk.path()));
-        let mount = Mount::new(kind, device.path(), "noatime");
-        Self { mount, _device: device, disk }
+        let mount = Mount::attempt(kind, device.path(), "noatime")?;
+        Ok(Self { mount, _device: device, disk })
     }
 }
 
@@ -182,7 +205,7 @@ fn formatted(kind: &str) -> Disk {
     make_image(kind, &image);
     fs::File::options().write(true).open(&image).unwrap().sync_all().unwrap();
     run("sync", &[mount.path()]);
-    let disk = mount.disk().after_cut(0);
+    let disk = mount.disk().after_cut(Survival::of_sectors(0));
     disk
 }
 

@@ -79,13 +79,12 @@ impl Disk {
     /// Cuts the power: what survives is decided now, and every later call fails. Once is enough.
     pub(crate) fn cut(&mut self, seed: u64) {
         if self.after.is_none() {
-            self.after = Some(Box::new(self.after_cut(seed)));
+            self.after = Some(Box::new(self.after_cut(Survival::new(seed))));
         }
     }
 
     /// The disk as a power cut would leave it now.
-    pub(crate) fn after_cut(&self, seed: u64) -> Self {
-        let mut survival = Survival::new(seed);
+    pub(crate) fn after_cut(&self, mut survival: Survival) -> Self {
         let mut nodes: Vec<Node> =
             self.nodes.iter().map(|node| node.survive(&mut survival)).collect();
         forget_nameless(&mut nodes);

@@ -79,11 +79,19 @@ pub(crate) struct Mount {
 impl Mount {
     /// `source` is a device, or what the kind of file system makes of it.
     pub(crate) fn new(kind: &str, source: &Path, options: &str) -> Self {
+        Self::attempt(kind, source, options).unwrap_or_else(|error| panic!("{kind}: {error}"))
+    }
+
+    /// Gives what the kernel says if it does not take the file system any more.
+    pub(crate) fn attempt(kind: &str, source: &Path, options: &str) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let arguments = ["-t".as_ref(), kind.as_ref(), "-o".as_ref(), options.as_ref(), source];
         let made = Command::new("mount").args(arguments).arg(dir.path()).output().unwrap();
-        assert!(made.status.success(), "{kind}: {}", String::from_utf8_lossy(&made.stderr));
-        Self { dir }
+        if made.status.success() {
+            Ok(Self { dir })
+        } else {
+            Err(String::from_utf8_lossy(&made.stderr).into_owned())
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

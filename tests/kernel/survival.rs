@@ -36,6 +36,12 @@ impl Survival {
         Self { way, dice, sector, first: 0 }
     }
 
+    /// As a block device does it, which never tears a sector.
+    pub(crate) fn of_sectors(seed: u64) -> Self {
+        let survival = Self::new(seed);
+        Self { sector: survival.sector.max(512), ..survival }
+    }
+
     /// Another list of so many changes.
     pub(crate) fn begin(&mut self, changes: usize) {
         self.first = self.dice.below(changes as u64 + 1);
