@@ -8,9 +8,9 @@
 //! 2. Write anew, byte for byte in place, every sound frame that no durable mark proves, and sync
 //!    the files. The kernel tells of a lost write once, perhaps to a process that is dead, and
 //!    shows the lost bytes in its cache all the same; only writing them again makes them durable.
-//!    Before that the cache is made to forget them: it also remembers blocks as initialized that are
-//!    not, and bytes written there would be zeros after the next mount. A crash here leaves the
-//!    same bytes as before, or fewer unproven ones.
+//!    Before that the cache is made to forget them: it may also take blocks for initialized that
+//!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
+//!    the same bytes as before, or fewer unproven ones.
 //! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
 //!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
 //!    is nothing left to do.

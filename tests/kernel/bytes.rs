@@ -38,7 +38,7 @@ impl Bytes {
         let mut left = data;
         for (page, from, to) in pieces(at, end) {
             let (piece, rest) = left.split_at(to - from);
-            let bytes = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            let bytes = self.pages.entry(page).or_insert_with(|| Arc::new([0; 4096]));
             Arc::make_mut(bytes)[from..to].copy_from_slice(piece);
             left = rest;
         }

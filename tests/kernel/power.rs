@@ -15,6 +15,7 @@ use crate::rig;
 use crate::rig::Context;
 use crate::rules::Call;
 use crate::survival::DROPS_ALL;
+use crate::writer::PANIC;
 use crate::writer::Writer;
 use fuser::Errno;
 use stratalog::Durability::{Buffered, Synced, Written};
@@ -68,7 +69,7 @@ fn each_call_may_fail() {
         let mut writer = site.start(&mount);
         writer.hear_some(20, &mut site.ledger);
         mount.disk().cut(DROPS_ALL);
-        writer.kill(&mut site.ledger);
+        writer.kill_after_failure(&mut site.ledger);
         site.power_is_back(&mount);
         site.check();
         all.add(&site.ledger.tally);
@@ -173,13 +174,13 @@ impl Site {
             let writer = self.start(&mount);
             let status = writer.finish(&mut self.ledger);
             // Whoever maps files of a medium that is gone gets a signal, but never a wrong byte.
-            assert_ne!(status.code(), Some(101), "a panic");
+            assert_ne!(status.code(), Some(PANIC), "a panic");
         } else {
             let mut writer = self.start(&mount);
             self.make_trouble(&mount);
             writer.hear_some(self.dice.below(60), &mut self.ledger);
             mount.disk().cut(cut_seed);
-            writer.kill(&mut self.ledger);
+            writer.kill_after_failure(&mut self.ledger);
         }
         // It may have come to its end before that call.
         mount.disk().cut(cut_seed);

@@ -6,6 +6,7 @@ use crate::ledger::Ledger;
 use crate::orders::Orders;
 use std::env;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 pub(crate) struct Writer {
@@ -47,11 +48,26 @@ impl Writer {
         }
     }
 
-    /// Kills it; what it had said counts, and a panic that came first is one of the test.
-    pub(crate) fn kill(mut self, ledger: &mut Ledger) {
+    /// Kills it; what it had said counts. It must have been alive and well until now.
+    pub(crate) fn kill(self, ledger: &mut Ledger) {
+        let signal = self.end(ledger).signal();
+        assert!(signal.is_none_or(|signal| signal == SIGKILL), "ended by signal {signal:?}");
+    }
+
+    /// As [`kill`](Writer::kill), on a medium that failed: then whoever has mapped a file of it may
+    /// have got a signal, but no wrong byte.
+    pub(crate) fn kill_after_failure(self, ledger: &mut Ledger) {
+        let signal = self.end(ledger).signal();
+        let expected = |signal| signal == SIGKILL || signal == SIGBUS;
+        assert!(signal.is_none_or(expected), "ended by signal {signal:?}");
+    }
+
+    fn end(mut self, ledger: &mut Ledger) -> ExitStatus {
         self.child.kill().unwrap();
         self.hear_some(u64::MAX, ledger);
-        assert_ne!(self.status().code(), Some(101), "a panic");
+        let status = self.status();
+        assert_ne!(status.code(), Some(PANIC), "a panic");
+        status
     }
 
     /// Hears it to its end.
@@ -65,6 +81,12 @@ impl Writer {
         self.child.wait().unwrap()
     }
 }
+
+/// How a process of the test harness ends when its test panicked.
+pub(crate) const PANIC: i32 = 101;
+
+const SIGKILL: i32 = 9;
+const SIGBUS: i32 = 7;
 
 impl Drop for Writer {
     fn drop(&mut self) {
