@@ -13,6 +13,8 @@ pub(crate) struct Ledger {
     synced_end: u64,
     /// What was found the last time, and made durable before it was shown.
     found: Vec<Stamp>,
+    /// Whether closing it was the last that was heard of it.
+    is_closed: bool,
     /// What must be found the next time, to the last record.
     expected: Option<Vec<Stamp>>,
     pub(crate) tally: Tally,
@@ -58,14 +60,22 @@ impl Ledger {
             "found" => self.check(&stamps(rest), Sight::Opened),
             "still-synced" => self.check(&stamps(rest), Sight::Durable),
             "still-written" => self.check(&stamps(rest), Sight::Written),
-            "recovered" => self.tally.torn_tails += u64::from(rest != "0"),
-            "closed" => self.tally.closes += 1,
+            "recovered" => {
+                assert!(!self.is_closed || rest == "0", "{rest} bytes cut of a closed log");
+                self.tally.torn_tails += u64::from(rest != "0");
+            }
+            "closed" => {
+                // Closing makes durable whatever was appended.
+                self.synced_end = self.synced_end.max(self.written_end);
+                self.tally.closes += 1;
+            }
             "failed" => {
                 assert!(!rest.contains("Corrupt"), "{said}");
                 self.tally.failures += 1;
             }
             other => panic!("a process said {other}"),
         }
+        self.is_closed = word == "closed";
     }
 
     fn acknowledge(&mut self, word: &str, rest: &str) {
