@@ -5,6 +5,7 @@ use crate::glue::Glue;
 use crate::rig;
 use fuser::BackgroundSession;
 use fuser::Config;
+use fuser::MountOption;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::fs;
@@ -26,7 +27,9 @@ impl DiskMount {
     pub(crate) fn new(disk: Disk) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(Mutex::new(disk));
-        let session = fuser::spawn_mount(Glue(Arc::clone(&disk)), dir.path(), &Config::default());
+        let mut config = Config::default();
+        config.mount_options.push(MountOption::FSName(NAME.to_owned()));
+        let session = fuser::spawn_mount(Glue(Arc::clone(&disk)), dir.path(), &config);
         Self { session: Some(session.unwrap()), disk, dir }
     }
 
@@ -36,6 +39,22 @@ impl DiskMount {
 
     pub(crate) fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap()
+    }
+}
+
+/// What the kernel calls a disk of ours.
+const NAME: &str = "stratalog-kernel-test";
+
+/// Unmounts the disks of a test process that was killed: nobody answers for them any more.
+pub(crate) fn sweep() {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let ours = mounts.lines().filter_map(|line| line.strip_prefix(NAME));
+    for dir in ours.filter_map(|line| line.split_whitespace().next()) {
+        let gone = fs::metadata(dir).err().and_then(|error| Errno::from_io_error(&error));
+        if gone == Some(Errno::NOTCONN) {
+            rig::report(&format!("unmounting {dir}, which a test left behind"));
+            unmount(Path::new(dir));
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! says that the machine cannot have these parts: `fuse`, `loop`, and any kind of file system.
 
 use crate::disk::Disk;
+use crate::mount;
 use crate::mount::DiskMount;
 use std::env;
 use std::fs;
@@ -70,6 +71,7 @@ fn fuse() -> Result<(), String> {
     FUSE.get_or_init(|| {
         root()?;
         fs::metadata("/dev/fuse").map_err(|error| format!("/dev/fuse: {error}"))?;
+        mount::sweep();
         let mounted = panic::catch_unwind(|| drop(DiskMount::new(Disk::new())));
         mounted.map_err(|_| "a file system of our own cannot be mounted".to_owned())
     })
