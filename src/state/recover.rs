@@ -7,8 +7,10 @@
 //!    refusal ends here, with nothing touched.
 //! 2. Write anew, byte for byte in place, every sound frame that no durable mark proves, and sync
 //!    the files. The kernel tells of a lost write once, perhaps to a process that is dead, and
-//!    shows the lost bytes in its cache all the same; only writing them again makes them durable. A
-//!    crash here leaves the same bytes as before, or fewer unproven ones.
+//!    shows the lost bytes in its cache all the same; only writing them again makes them durable.
+//!    Before that the cache is made to forget them: it may also take blocks for initialized that
+//!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
+//!    the same bytes as before, or fewer unproven ones.
 //! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
 //!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
 //!    is nothing left to do.
@@ -87,6 +89,9 @@ struct Scanned {
     size: u64,
     scan: TailScan,
 }
+
+/// How much is written anew at a time; whole pages of any machine.
+const PIECE_BYTES: u64 = 256 << 10;
 
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
@@ -222,17 +227,24 @@ impl Run<'_> {
     fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
         let end = seen.scan.end_position;
         let mut position = seen.scan.unproven_from(mark);
+        // The zeros behind the end may be lost as well, and the blocks under them be taken for
+        // what they are not.
+        seen.file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);
         if position == end {
+            seen.file.forget_cached(end, 0);
             return Ok(());
         }
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
         while position < end {
-            let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(buffer.len());
+            // To the end of a page, so that nothing is forgotten before it was read.
+            let piece_end = (position + 1).next_multiple_of(PIECE_BYTES).min(end);
+            let len = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
             let piece = buffer.get_mut(..len).unwrap_or_default();
             if seen.file.read(piece, position)? < len {
                 let what = "the segment became shorter while it was read";
                 return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
             }
+            seen.file.forget_cached(position, len as u64);
             seen.file.write(piece, position).map_err(|partial| partial.error)?;
             position += len as u64;
             self.report.rewritten_bytes += len as u64;

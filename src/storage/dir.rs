@@ -151,6 +151,10 @@ impl Handle {
         synced.map_err(|error| Error::io("cannot sync", &self.path, error))
     }
 
+    pub(crate) fn forget_cached(&self, position: u64, len: u64) {
+        self.file.forget_cached(position, len);
+    }
+
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {
         let cut = self.file.set_len(len);
         cut.map_err(|error| Error::io("cannot set the length of", &self.path, error))
