@@ -106,6 +106,10 @@ impl Units {
         Self { grain, units, files }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.units.len()
+    }
+
     /// The disk after the power cut.
     pub(crate) fn image(&self, medium: &Medium, choice: &Choice) -> Medium {
         let fill = choice.fill;
@@ -250,6 +254,14 @@ impl Units {
         Choice { kept, ..self.choice(|_| false) }
     }
 
+    /// One of all, each time in another way.
+    pub(crate) fn any(&self, numbers: &mut Numbers) -> Choice {
+        let telling = numbers.below(2) == 0;
+        let choice = telling.then(|| self.choices(1, numbers).pop()).flatten();
+        choice.unwrap_or_else(|| self.random(numbers))
+    }
+
+    /// By the throw of a die, lengths of several files among it.
     fn random(&self, numbers: &mut Numbers) -> Choice {
         let odds = *numbers.pick(&[1, 4, 7]);
         let kept = self.units.iter().map(|_| numbers.below(8) < odds).collect();

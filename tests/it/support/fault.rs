@@ -45,8 +45,6 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meant {
     Op(Op),
-    /// Any call with an effect.
-    Effect,
     /// Any call whatever.
     Any,
 }
@@ -60,6 +58,8 @@ pub(crate) enum Strike {
     ErrorAfter(io::ErrorKind),
     /// A read or write does half of what it was asked to.
     Short,
+    /// From now on files may grow by so many bytes.
+    Fills(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +72,6 @@ enum Again {
 impl Fault {
     pub(crate) fn new(op: Op, error: io::ErrorKind) -> Self {
         Self::of(Meant::Op(op), Strike::Error(error))
-    }
-
-    /// On any call that has an effect.
-    pub(crate) fn any(error: io::ErrorKind) -> Self {
-        Self::of(Meant::Effect, Strike::Error(error))
     }
 
     /// On any call, also those that only look.
@@ -110,7 +105,6 @@ impl Fault {
     pub(super) fn strikes(&mut self, op: Op, path: &str) -> Option<Strike> {
         let meant = match self.meant {
             Meant::Op(meant) => meant == op,
-            Meant::Effect => op.has_effect(),
             Meant::Any => true,
         };
         if !meant || !path.ends_with(&self.on) {

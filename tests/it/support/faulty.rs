@@ -1,4 +1,4 @@
-//! A machine whose storage fails: it counts calls, breaks the n-th of a kind, fills up, stops, and
+//! A machine whose storage fails: it counts calls, breaks the n-th of a kind, fills up, and
 //! loses what was not synced when the power is cut.
 //!
 //! The files are in a [`Medium`]. A process gets at them by a handle of its own, so that nothing a
@@ -42,13 +42,12 @@ struct State {
     steps_max: Option<u64>,
     tape: Tape,
     faults: Vec<Fault>,
-    /// Whether a fault has struck.
-    struck: bool,
+    /// How often a fault has struck, and how many calls had had an effect when one did first.
+    strikes: u64,
+    struck_at: Option<u64>,
     /// Calls of this kind wait, and how many do.
     held: Option<Op>,
     waiting: usize,
-    /// How many calls with an effect are left before the machine stops.
-    fuel: Option<u64>,
     /// The longest read or write that is done whole.
     io_max: Option<usize>,
     /// The one whose calls have an effect.
@@ -116,9 +115,14 @@ impl FaultyStorage {
         self.state().faults.clear();
     }
 
-    /// Whether a fault has struck.
-    pub(crate) fn has_struck(&self) -> bool {
-        self.state().struck
+    /// How many calls had had an effect when a fault first struck.
+    pub(crate) fn struck_at(&self) -> Option<u64> {
+        self.state().struck_at
+    }
+
+    /// How often a fault has struck.
+    pub(crate) fn strikes(&self) -> u64 {
+        self.state().strikes
     }
 
     /// From now on no call of that kind gets through.
@@ -145,11 +149,6 @@ impl FaultyStorage {
     /// Files may grow by so many bytes; `None` is no limit. What is removed or cut is free again.
     pub(crate) fn set_free(&self, bytes: Option<u64>) {
         self.state().medium.free = bytes;
-    }
-
-    /// So many more calls have an effect, then the machine stops.
-    pub(crate) fn stop_after(&self, effects: u64) {
-        self.state().fuel = Some(effects);
     }
 
     /// How many calls had an effect.
@@ -199,7 +198,6 @@ impl FaultyStorage {
     pub(crate) fn kill(&self) {
         let mut state = self.state();
         state.process += 1;
-        state.fuel = None;
         state.locks.clear();
     }
 
@@ -227,18 +225,19 @@ impl FaultyStorage {
             state.waiting -= 1;
         }
         let strike = state.admit(process, op, path)?;
-        let mut admitted = Admitted { op, state, fails: None, half: false, loses: false };
+        let mut admitted = Admitted { op, state, fails: None, does: Does::All };
         match strike {
             Some(Strike::Error(kind)) if matches!(op, Op::Sync | Op::SyncDir) => {
-                admitted.loses = true;
+                admitted.does = Does::Loses;
                 admitted.fails = Some(kind);
             }
             Some(Strike::Error(kind)) => return Err(Refused::Fault(kind)),
             Some(Strike::ErrorAfter(kind)) => {
-                admitted.half = true;
+                admitted.does = Does::Half;
                 admitted.fails = Some(kind);
             }
-            Some(Strike::Short) => admitted.half = true,
+            Some(Strike::Short) => admitted.does = Does::Half,
+            Some(Strike::Fills(free)) => admitted.medium().free = Some(free),
             None => {}
         }
         Ok(admitted)
@@ -249,11 +248,6 @@ impl State {
     fn admit(&mut self, process: u64, op: Op, path: &str) -> Result<Option<Strike>, Refused> {
         if process != self.process {
             return Err(Refused::Stopped);
-        }
-        match &mut self.fuel {
-            Some(0) => return Err(Refused::Stopped),
-            Some(fuel) if op.has_effect() => *fuel -= 1,
-            _ => {}
         }
         self.steps += 1;
         if self.steps_max.is_some_and(|max| self.steps > max) {
@@ -266,7 +260,10 @@ impl State {
         }
         // Each fault counts the call, also when another one strikes.
         let strike = self.faults.iter_mut().filter_map(|fault| fault.strikes(op, path)).last();
-        self.struck |= strike.is_some();
+        if strike.is_some() {
+            self.strikes += 1;
+            self.struck_at.get_or_insert(self.effects);
+        }
         Ok(strike)
     }
 
@@ -289,10 +286,17 @@ struct Admitted<'a> {
     op: Op,
     state: MutexGuard<'a, State>,
     fails: Option<io::ErrorKind>,
-    /// Reads and writes do half of what they should.
-    half: bool,
+    does: Does,
+}
+
+/// How much of a call is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    All,
+    /// A read or write does half of what it should.
+    Half,
     /// A sync loses what it should make durable.
-    loses: bool,
+    Loses,
 }
 
 impl Admitted<'_> {
@@ -302,7 +306,7 @@ impl Admitted<'_> {
 
     fn len(&self, asked: usize) -> usize {
         let len = self.state.io_max.unwrap_or(usize::MAX).min(asked);
-        if self.half { len.div_ceil(2) } else { len }
+        if self.does == Does::Half { len.div_ceil(2) } else { len }
     }
 
     /// The end of the call: what the process is told.
@@ -322,7 +326,7 @@ impl Drop for Admitted<'_> {
 /// Why a call was not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
-    /// The machine has stopped, or the process is dead: nothing happens any more.
+    /// The process is dead: nothing happens any more.
     Stopped,
     Fault(io::ErrorKind),
 }
@@ -414,7 +418,7 @@ impl Storage for Process {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut admitted = self.admit(Op::SyncDir, text(path))?;
-        if admitted.loses {
+        if admitted.does == Does::Loses {
             admitted.medium().lose_names(text(path));
         } else {
             admitted.medium().sync_dir(text(path));
@@ -501,7 +505,7 @@ impl File for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut admitted = self.admit(Op::Sync)?;
-        if admitted.loses {
+        if admitted.does == Does::Loses {
             admitted.medium().lose_bytes(self.node);
         } else {
             admitted.medium().sync(self.node);

@@ -197,6 +197,20 @@ impl Medium {
         Arc::make_mut(&mut self.nodes[id.0]).pending = Arc::default();
     }
 
+    /// A line for each file and each change of names that is pending.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (path, id) in self.seen.iter() {
+            let Node { seen, durable, pending } = &*self.nodes[id.0];
+            let (seen, durable, pending) = (seen.len(), durable.len(), pending.len());
+            lines.push(format!(
+                "{path}: {seen} bytes, {durable} durable, {pending} changes pending"
+            ));
+        }
+        lines.extend(self.pending.iter().map(|(_, naming)| format!("pending: {naming:?}")));
+        lines
+    }
+
     /// A number that differs, but for a stroke of luck, for another disk.
     pub(crate) fn hash(&self) -> u64 {
         let mut hash = Hash::default();
