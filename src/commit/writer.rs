@@ -159,6 +159,9 @@ impl Writer {
         }
         if let Some(active) = &mut self.active {
             active.seal().map_err(Failure::Refused)?;
+            // A power cut that took back the new length would leave a log that was closed and has
+            // to be recovered all the same.
+            active.segment().handle().sync().map_err(Failure::Broken)?;
         }
         let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
         self.segments.change(segment, |manifest| {

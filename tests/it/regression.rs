@@ -6,6 +6,7 @@ use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::image::DIR;
 use crate::support::image::tiny;
+use crate::support::medium::Crash;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -29,6 +30,19 @@ fn rolls_and_syncs_amid_refused_writes_lose_no_record() {
         log.close().unwrap();
         check(&tiny(machine.process()).open(DIR).unwrap(), &acknowledged);
     }
+}
+
+/// Closing cut off the zeros that had been written ahead, and did not sync the new length. A power
+/// cut behind it brought the zeros back, and with them a recovery of a log that was closed.
+#[test]
+fn a_log_that_was_closed_needs_no_recovery_after_a_power_cut() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    log.append("synced, and so with zeros behind it").unwrap();
+    log.close().unwrap();
+    let log = tiny(machine.crash(Crash::DropUnsynced).process()).open(DIR).unwrap();
+    assert!(log.recovery().is_clean(), "{}", log.recovery());
+    assert_eq!(log.end_offset(), at(1));
 }
 
 fn append_amid_rolls(log: &Log) -> Vec<(Offset, String)> {
