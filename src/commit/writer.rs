@@ -154,7 +154,7 @@ impl Writer {
         let state = self.segments.state();
         let row = self.active.as_ref().map(|active| active.row(RowState::Active));
         let unchanged = row.is_none_or(|row| state.manifest.rows.last() == Some(&row));
-        if state.manifest.closed && unchanged {
+        if state.manifest.closed && unchanged && self.is_trimmed()? {
             return Ok(());
         }
         if let Some(active) = &mut self.active {
@@ -168,6 +168,14 @@ impl Writer {
             end_active(manifest, row, durable);
             manifest.closed = true;
         })
+    }
+
+    /// Whether the active file ends with its frames. Zeros are written ahead of an append, and stay
+    /// if it is refused.
+    fn is_trimmed(&self) -> Result<bool, Failure> {
+        let Some(active) = &self.active else { return Ok(true) };
+        let size = active.segment().handle().size().map_err(Failure::Refused)?;
+        Ok(size == active.position())
     }
 
     fn roll(&mut self, new: NewSegment, durable: Offset) -> Result<(), Failure> {

@@ -45,6 +45,24 @@ fn a_log_that_was_closed_needs_no_recovery_after_a_power_cut() {
     assert_eq!(log.end_offset(), at(1));
 }
 
+/// A log that was closed, opened and closed again without a record in between was not looked at. An
+/// append that a full disk had refused left zeros in the file all the same, and a recovery to do.
+#[test]
+fn a_log_that_was_closed_needs_no_recovery_after_a_refused_append() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    log.append("one").unwrap();
+    log.close().unwrap();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    machine.set_free(Some(20));
+    assert_eq!(log.append("a second one").unwrap_err().kind(), ErrorKind::StorageFull);
+    log.close().unwrap();
+    machine.set_free(None);
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    assert!(log.recovery().is_clean(), "{}", log.recovery());
+    assert_eq!(log.end_offset(), at(1));
+}
+
 /// An append that waits for the sync of those before it got that sync's error as it was: with the
 /// offset of a record that stays in the log, as if its own were there.
 #[test]
