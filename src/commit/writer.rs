@@ -53,6 +53,9 @@ pub(crate) struct Writer {
     unsynced: Vec<(Handle, Offset)>,
     /// Bytes that the write that failed last may have left behind the end.
     residue: usize,
+    /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
+    /// it, or a new length that is not synced.
+    has_tried: bool,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -69,7 +72,15 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
-        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0 }
+        Self {
+            segments,
+            reading,
+            segment_bytes,
+            active,
+            unsynced: Vec::new(),
+            residue: 0,
+            has_tried: false,
+        }
     }
 
     /// Where the next frame goes if nothing is pending.
@@ -93,6 +104,7 @@ impl Writer {
         durable: Offset,
     ) -> Result<(), Failure> {
         self.residue = 0;
+        self.has_tried = true;
         let begins = self
             .active
             .as_ref()
@@ -153,8 +165,7 @@ impl Writer {
     pub(crate) fn close(&mut self, durable: Offset) -> Result<(), Failure> {
         let state = self.segments.state();
         let row = self.active.as_ref().map(|active| active.row(RowState::Active));
-        let unchanged = row.is_none_or(|row| state.manifest.rows.last() == Some(&row));
-        if state.manifest.closed && unchanged && self.is_trimmed()? {
+        if state.manifest.closed && !self.has_tried {
             return Ok(());
         }
         if let Some(active) = &mut self.active {
@@ -168,14 +179,6 @@ impl Writer {
             end_active(manifest, row, durable);
             manifest.closed = true;
         })
-    }
-
-    /// Whether the active file ends with its frames. Zeros are written ahead of an append, and stay
-    /// if it is refused.
-    fn is_trimmed(&self) -> Result<bool, Failure> {
-        let Some(active) = &self.active else { return Ok(true) };
-        let size = active.segment().handle().size().map_err(Failure::Refused)?;
-        Ok(size == active.position())
     }
 
     fn roll(&mut self, new: NewSegment, durable: Offset) -> Result<(), Failure> {
