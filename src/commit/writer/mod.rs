@@ -61,6 +61,9 @@ pub(crate) struct Writer {
     cuts: u64,
     /// Called when segments have come or gone.
     keeper: Arc<Bell>,
+    /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
+    /// it, or a new length that is not synced.
+    has_tried: bool,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -86,6 +89,7 @@ impl Writer {
             active,
             unsynced: Vec::new(),
             residue: 0,
+            has_tried: false,
             cuts: 0,
             keeper: Arc::default(),
         }
@@ -117,6 +121,7 @@ impl Writer {
         durable: Offset,
     ) -> Result<(), Failure> {
         self.residue = 0;
+        self.has_tried = true;
         let begins = self
             .active
             .as_ref()
@@ -177,12 +182,14 @@ impl Writer {
     pub(crate) fn close(&mut self, durable: Offset) -> Result<(), Failure> {
         let state = self.segments.state();
         let row = self.active.as_ref().map(|active| active.row(RowState::Active));
-        let unchanged = row.is_none_or(|row| state.manifest.rows.last() == Some(&row));
-        if state.manifest.closed && unchanged {
+        if state.manifest.closed && !self.has_tried {
             return Ok(());
         }
         if let Some(active) = &mut self.active {
             active.seal().map_err(Failure::Refused)?;
+            // A power cut that took back the new length would leave a log that was closed and has
+            // to be recovered all the same.
+            active.segment().handle().sync().map_err(Failure::Broken)?;
         }
         let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
         self.segments.change(segment, |manifest| {
