@@ -4,6 +4,7 @@ mod append;
 mod background;
 mod open;
 
+use crate::bugs::Bug;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
 use crate::cursor::Iter;
@@ -238,6 +239,7 @@ impl Handle {
                 }
             }
         };
+        let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());
         let closed = self.view.commit.close();
         if let Some(background) = background {
             background.stop();

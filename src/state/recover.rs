@@ -14,6 +14,7 @@
 //!    is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 
+use crate::bugs::Bug;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -54,7 +55,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
     let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
-    dir.sync()?;
+    Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
     let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
     let active = if recovery.is_clean(&leftovers)? {
         recovery.report.found = Found::Clean;
@@ -98,7 +99,7 @@ impl Run<'_> {
             Some(row) if row.state == RowState::Active => {
                 let log_id = self.manifest.log_id;
                 let (file, _) = segment::open_file(self.dir, row, log_id, OpenMode::Read)?;
-                Ok(file.size()? == row.byte_len)
+                Ok(file.size()? == row.byte_len || Bug::ClosedBelieved.is_on())
             }
             Some(row) => Ok(row.state == RowState::Sealed),
             None => Ok(true),
@@ -121,10 +122,16 @@ impl Run<'_> {
         let (scanned, mark) = self.scan()?;
         let cut = self.decide(&scanned, mark)?;
         for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
+            if seen.role == Role::Written && Bug::OnlyActiveRewritten.is_on() {
+                continue;
+            }
             self.make_durable(seen, mark)?;
         }
         let active = self.edit_rows(scanned, cut)?;
         self.manifest.closed = false;
+        if Bug::RemovedEarly.is_on() {
+            Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
+        }
         match manifest::replace(self.dir, &self.manifest) {
             // Nothing was cut, so the old manifest is still true; it only knows less.
             Err(Failure::Refused(error))
@@ -155,7 +162,8 @@ impl Run<'_> {
         }
         let mut written = Vec::new();
         for (place, row) in rows.iter().enumerate().skip(first) {
-            if row.state == RowState::Written && row.end_offset > mark {
+            let believed = row.end_offset <= mark || Bug::WrittenBelieved.is_on();
+            if row.state == RowState::Written && !believed {
                 let seen = self.scan_row(row, place, mark)?;
                 mark = mark.max(seen.scan.mark);
                 written.push(seen);
@@ -198,7 +206,7 @@ impl Run<'_> {
         let mark = marks_behind.fold(mark, Offset::max);
         for seen in scanned {
             let row = self.row(seen.place);
-            let beyond = mark > seen.scan.end_offset;
+            let beyond = mark > seen.scan.end_offset && !Bug::LaterMarkIgnored.is_on();
             let short = seen.role == Role::Active && seen.size < row.byte_len;
             let observed = Observed {
                 role: seen.role,
@@ -233,11 +241,12 @@ impl Run<'_> {
                 let what = "the segment became shorter while it was read";
                 return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
             }
-            seen.file.write(piece, position).map_err(|partial| partial.error)?;
+            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
+            Bug::CacheTrusted.spares(write)?;
             position += len as u64;
             self.report.rewritten_bytes += len as u64;
         }
-        seen.file.sync()
+        Bug::ServedUnsynced.spares(|| seen.file.sync())
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
