@@ -16,6 +16,7 @@ mod hostile;
 mod kill;
 mod model;
 mod options;
+mod order;
 mod recovery;
 mod refused_roll;
 mod regression;
