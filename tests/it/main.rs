@@ -21,6 +21,8 @@ mod recovery;
 mod refused_roll;
 mod regression;
 mod roll;
+#[cfg(stratalog_bugs)]
+mod seeded;
 mod space;
 mod support;
 mod tidy;
