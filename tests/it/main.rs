@@ -27,3 +27,4 @@ mod space;
 mod support;
 mod tidy;
 mod time;
+mod unnoticed;
