@@ -79,6 +79,8 @@ bugs! {
     DirFailureRefused,
     /// A failed sync is never tried again: that of a manifest is, on the same file.
     FailedManifestKept,
+    /// A failure that may have had an effect ends appending: that of the manifest is ignored.
+    ManifestFailureIgnored,
     /// A segment that the manifest names has a header: it may be lost.
     HeaderNotSynced,
     /// A failed sync keeps a segment from being used: that of a new one is ignored.
@@ -117,6 +119,12 @@ bugs! {
     TornTailStays,
     /// Damage that no crash explains is an error: it is cut as a torn tail.
     LaterMarkIgnored,
+    /// A log has no hole: a segment that ended, and lost its last frames, is kept.
+    ShortSegmentKept,
+    /// A log has no hole: what follows a segment that is cut is kept.
+    HoleLeft,
+    /// Append times never go back: they do behind a crash.
+    LastTimeForgotten,
     /// A log has no hole: a frame that is torn is passed over.
     BadFrameSkipped,
     /// A file goes only when no manifest names it: it goes before that is durable.
@@ -125,6 +133,8 @@ bugs! {
     NewerSegmentRemoved,
 
     // Reading.
+    /// A manifest that changed is damaged: it is taken.
+    ManifestUnchecked,
     /// A frame whose body changed is damaged: opening takes it.
     BodyUnchecked,
     /// A frame whose body changed is damaged: readers get it.
@@ -150,8 +160,8 @@ impl Bug {
         static CHOSEN: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
         let chosen = CHOSEN.get_or_init(|| {
             let name = std::env::var("STRATALOG_BUG").ok().filter(|name| !name.is_empty())?;
-            let place = SEEDED_BUGS.iter().position(|bug| *bug == name);
-            Some(ALL[place.unwrap_or_else(|| panic!("there is no bug {name}"))])
+            let found = ALL.iter().zip(SEEDED_BUGS).find(|(_, known)| **known == name);
+            found.map(|(bug, _)| *bug).or_else(|| panic!("there is no bug {name}"))
         });
         *chosen == Some(self)
     }

@@ -203,7 +203,7 @@ impl Writer {
         if let Err(Failure::Refused(error)) = changed {
             return Err(discard(error));
         }
-        changed?;
+        Bug::ManifestFailureIgnored.forgives(changed)?;
         self.end();
         self.active = Some(next);
         Ok(())

@@ -190,6 +190,7 @@ impl Run<'_> {
         if role == Role::Written
             && scan.tail == Tail::End
             && (scan.end_position, scan.end_offset) != (row.byte_len, row.end_offset)
+            && !Bug::ShortSegmentKept.is_on()
         {
             // Sound as far as it goes, but it does not go as far as was written.
             scan.tail = Tail::Damage;
@@ -274,14 +275,15 @@ impl Run<'_> {
             }
         }
         if let Some(cut) = cut {
-            self.manifest.rows.truncate(cut + 1);
+            let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
+            self.manifest.rows.truncate(later);
             self.manifest.truncation_epoch += 1;
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {
                 row.state = RowState::Sealed;
             }
-            if row.record_count > 0 {
+            if row.record_count > 0 && !Bug::LastTimeForgotten.is_on() {
                 let last = self.manifest.last_append_time.max(row.last_appended_at);
                 self.manifest.last_append_time = last;
             }

@@ -8,6 +8,7 @@ use crate::support::faulty::FaultyStorage;
 use crate::support::forge;
 use crate::support::image::DIR;
 use crate::support::image::tiny;
+use crate::support::medium::Crash;
 use crate::support::medium::Numbers;
 use crate::support::ordered::OrderedStorage;
 use std::io;
@@ -49,6 +50,24 @@ fn programs_whose_calls_fail_keep_the_order() {
             }
         }
     }
+}
+
+/// What is written while a sync runs is not what it covers.
+#[test]
+fn a_sync_covers_what_was_written_before_it() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).segment_bytes(1 << 20).open(DIR).unwrap();
+    let marks = thread::scope(|scope| {
+        log.append("begins the segment").unwrap();
+        machine.hold(Op::Sync);
+        let syncing = scope.spawn(|| log.append("covered").unwrap());
+        machine.wait_until_held();
+        let written = log.append_with(Written, "meanwhile");
+        machine.release();
+        syncing.join().unwrap();
+        written.map(|_| [log.durable_offset(), log.written_offset()])
+    });
+    assert_eq!(marks.unwrap(), [at(2), at(3)]);
 }
 
 #[test]
@@ -164,9 +183,16 @@ impl Program {
         self.log = None;
     }
 
+    /// Another life on what is left; what is there is durable.
+    fn cut_power(&mut self) {
+        self.machine = self.machine.crash(Crash::Random(self.numbers.next()));
+        self.ordered = OrderedStorage::over(self.machine.process());
+        self.log = None;
+    }
+
     fn step(&mut self, log: &Log) -> Result<()> {
         let level = *self.numbers.pick(&LEVELS);
-        match self.numbers.below(24) {
+        match self.numbers.below(25) {
             0..12 => {
                 let value = vec![b'v'; size(&mut self.numbers)];
                 let offset = log.append_with(level, value)?;
@@ -196,7 +222,8 @@ impl Program {
             19 | 20 => log.roll()?,
             21 => self.close(log),
             22 => self.log = None,
-            _ => self.kill(),
+            23 => self.kill(),
+            _ => self.cut_power(),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Mistakes that no other test noticed when they were made on purpose, each with the test that does.
+//! Mistakes that no other test noticed when they were made on purpose, and tests that do.
 
 use crate::support::append_all;
 use crate::support::at;
@@ -10,6 +10,7 @@ use crate::support::image::Image;
 use crate::support::image::read;
 use crate::support::image::tiny;
 use crate::support::medium::Crash;
+use crate::support::records;
 use crate::support::tail;
 use std::path::Path;
 use std::thread;
@@ -112,5 +113,27 @@ fn a_frame_with_a_torn_body_is_cut() {
         let log = image.open().unwrap();
         assert_eq!(log.recovery().cut_at(), Some(at(1)), "byte {torn}");
         check(&log, &[Record::new(&value)]);
+    }
+}
+
+/// A segment that ended lost its last frames, and ends exactly behind one that is sound.
+#[test]
+fn a_written_segment_cut_off_at_any_length_leaves_no_hole() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    let all = records(0..12);
+    for record in &all {
+        log.append_with(Written, record.clone()).unwrap();
+    }
+    machine.kill();
+    let whole = Image::of(&*machine.process());
+    let name = &whole.segments()[0];
+    for len in 72..whole.0[name].len() {
+        let mut image = whole.clone();
+        image.bytes(name).truncate(len);
+        let log = image.open().unwrap();
+        let kept = read(&log).unwrap();
+        assert_eq!(log.recovery().cut_at(), Some(at(kept.len() as u64)), "length {len}");
+        assert_eq!(kept, all[..kept.len()]);
     }
 }
