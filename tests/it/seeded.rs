@@ -67,7 +67,7 @@ const FOUND_BY: &[(&str, &str)] = &[
     ("BadFrameSkipped", "recovery::damage_below"),
     ("RemovedEarly", "order::a_long"),
     ("NewerSegmentRemoved", "recovery::a_manifest_older"),
-    ("ManifestUnchecked", "corruption::each_changed"),
+    ("ManifestUnchecked", "recovery::a_damaged_manifest"),
     ("BodyUnchecked", "unnoticed::a_frame_with"),
     ("ReadUnchecked", "corruption::each_changed"),
     ("HeaderUnchecked", "corruption::frames_of_another"),
