@@ -5,7 +5,6 @@
 //! names the tests. They have to fail in time, and to pass with no bug. To add one: the switch
 //! in `src/bugs.rs`, and here the test that finds it soonest; if none does, that is the news.
 
-use crate::support::LONG;
 use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
@@ -17,7 +16,8 @@ use std::time::Duration;
 use stratalog::SEEDED_BUGS;
 use stratalog::storage::{Clock, SystemClock};
 
-/// A bug, and the test that finds it, or the theme whose tests do.
+/// A bug, and the tests that find it soonest: the begin of their names. A bug that is listed twice
+/// has to be found twice.
 const FOUND_BY: &[(&str, &str)] = &[
     ("AckBeforeSync", "order::a_long"),
     ("SyncErrorIgnored", "failure::a_failed_sync_poisons"),
@@ -80,7 +80,8 @@ const BUDGET: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_bug_has_a_test_that_is_said_to_find_it() {
-    let listed: Vec<&str> = FOUND_BY.iter().map(|(bug, _)| *bug).collect();
+    let mut listed: Vec<&str> = FOUND_BY.iter().map(|(bug, _)| *bug).collect();
+    listed.dedup();
     assert_eq!(listed, SEEDED_BUGS);
 }
 
@@ -120,7 +121,7 @@ struct Report {
     outcome: Outcome,
     /// The first test that failed.
     test: String,
-    /// How many states were explored before, where states are counted.
+    /// How many states the explorer saw before.
     states: Option<String>,
     secs: f64,
 }
@@ -178,7 +179,7 @@ fn run(bug: &'static str, filter: &'static str) -> Report {
             if clock.monotonic() - start > BUDGET {
                 child.kill().unwrap();
             }
-            thread::park_timeout(Duration::from_millis(5).min(LONG));
+            thread::park_timeout(Duration::from_millis(5));
         }
         reader.join().unwrap().unwrap_or_default()
     });
