@@ -197,7 +197,8 @@ impl Commit {
             drop(front);
             match full_until {
                 Some(until) => drop(self.write_out(until, Purpose::Write)?),
-                None => self.sync()?,
+                // An offset would say that the record to come is there; it is that of another one.
+                None => self.sync().map_err(Error::without_offset)?,
             }
             front = self.front.lock();
         }

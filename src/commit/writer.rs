@@ -54,6 +54,9 @@ pub(crate) struct Writer {
     unsynced: Vec<(Handle, Offset)>,
     /// Bytes that the write that failed last may have left behind the end.
     residue: usize,
+    /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
+    /// it, or a new length that is not synced.
+    has_tried: bool,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -70,7 +73,15 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
-        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0 }
+        Self {
+            segments,
+            reading,
+            segment_bytes,
+            active,
+            unsynced: Vec::new(),
+            residue: 0,
+            has_tried: false,
+        }
     }
 
     /// Where the next frame goes if nothing is pending.
@@ -94,6 +105,7 @@ impl Writer {
         durable: Offset,
     ) -> Result<(), Failure> {
         self.residue = 0;
+        self.has_tried = true;
         let begins = self
             .active
             .as_ref()
@@ -155,12 +167,14 @@ impl Writer {
     pub(crate) fn close(&mut self, durable: Offset) -> Result<(), Failure> {
         let state = self.segments.state();
         let row = self.active.as_ref().map(|active| active.row(RowState::Active));
-        let unchanged = row.is_none_or(|row| state.manifest.rows.last() == Some(&row));
-        if state.manifest.closed && unchanged {
+        if state.manifest.closed && !self.has_tried {
             return Ok(());
         }
         if let Some(active) = &mut self.active {
             active.seal().map_err(Failure::Refused)?;
+            // A power cut that took back the new length would leave a log that was closed and has
+            // to be recovered all the same.
+            active.segment().handle().sync().map_err(Failure::Broken)?;
         }
         let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
         self.segments.change(segment, |manifest| {

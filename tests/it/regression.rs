@@ -6,11 +6,12 @@ use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::image::DIR;
 use crate::support::image::tiny;
+use crate::support::medium::Crash;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use stratalog::Durability::Written;
-use stratalog::{Log, Offset};
+use stratalog::Durability::{Buffered, Written};
+use stratalog::{ErrorKind, Log, Offset};
 
 /// A roll let go of the writer between ending the segment in memory and sealing it on disk. A write
 /// that was refused in between sent later records back to that segment, whose file was then made
@@ -29,6 +30,53 @@ fn rolls_and_syncs_amid_refused_writes_lose_no_record() {
         log.close().unwrap();
         check(&tiny(machine.process()).open(DIR).unwrap(), &acknowledged);
     }
+}
+
+/// Closing cut off the zeros that had been written ahead, and did not sync the new length. A power
+/// cut behind it brought the zeros back, and with them a recovery of a log that was closed.
+#[test]
+fn a_log_that_was_closed_needs_no_recovery_after_a_power_cut() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    log.append("synced, and so with zeros behind it").unwrap();
+    log.close().unwrap();
+    let log = tiny(machine.crash(Crash::DropUnsynced).process()).open(DIR).unwrap();
+    assert!(log.recovery().is_clean(), "{}", log.recovery());
+    assert_eq!(log.end_offset(), at(1));
+}
+
+/// A log that was closed, opened and closed again without a record in between was not looked at. An
+/// append that a full disk had refused left zeros in the file all the same, and a recovery to do.
+#[test]
+fn a_log_that_was_closed_needs_no_recovery_after_a_refused_append() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    log.append("one").unwrap();
+    log.close().unwrap();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    machine.set_free(Some(20));
+    assert_eq!(log.append("a second one").unwrap_err().kind(), ErrorKind::StorageFull);
+    log.close().unwrap();
+    machine.set_free(None);
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    assert!(log.recovery().is_clean(), "{}", log.recovery());
+    assert_eq!(log.end_offset(), at(1));
+}
+
+/// An append that waits for the sync of those before it got that sync's error as it was: with the
+/// offset of a record that stays in the log, as if its own were there.
+#[test]
+fn an_append_refused_before_it_began_does_not_say_where_it_is() {
+    let machine = FaultyStorage::memory();
+    let options = tiny(machine.process()).durability(Buffered).max_unsynced_bytes(1);
+    let log = options.open(DIR).unwrap();
+    assert_eq!(log.append("accepted").unwrap(), at(0));
+    machine.set_free(Some(0));
+    let error = log.append("refused").unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::StorageFull, None));
+    assert_eq!(log.end_offset(), at(1));
+    machine.set_free(None);
+    assert_eq!(log.append("next").unwrap(), at(1));
 }
 
 fn append_amid_rolls(log: &Log) -> Vec<(Offset, String)> {

@@ -5,6 +5,7 @@ use crate::support::at;
 use crate::support::check;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
+use crate::support::faulty::Wanted;
 use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::read;
@@ -72,13 +73,11 @@ fn a_rename_left_undecided_is_decided_though_the_disk_is_full() {
         log.append_with(Written, "begins the segment").map(drop)
     };
     let whole = FaultyStorage::memory();
+    whole.record(Wanted::All, 10_000);
     program(&whole).unwrap();
     let mut full = 0;
-    for calls in 0..whole.effects() {
-        let machine = FaultyStorage::memory();
-        machine.stop_after(calls);
-        drop(program(&machine));
-        machine.kill();
+    for (_, medium) in whole.take_tape() {
+        let machine = FaultyStorage::with(medium);
         machine.set_free(Some(0));
         // Without space there may be no log yet.
         let Ok(log) = tiny(machine.process()).open(DIR) else { continue };

@@ -1,5 +1,6 @@
 //! Words that the tests are written in: where a log is, what goes into it, what must be there.
 
+pub(crate) mod choice;
 pub(crate) mod clock;
 pub(crate) mod fault;
 pub(crate) mod faulty;
