@@ -56,6 +56,7 @@
 //! [`Log::open`], or [`Options`] for anything but the defaults; [`Log::append`]; [`Cursor`].
 //! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
+mod bugs;
 mod commit;
 mod cursor;
 mod error;
@@ -70,6 +71,8 @@ mod state;
 pub mod storage;
 mod units;
 
+#[cfg(stratalog_bugs)]
+pub use bugs::SEEDED_BUGS;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;

@@ -1,5 +1,6 @@
 //! From a record to the tail: encoding, room, and seeing it through to its level.
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::chunk::Accept;
 use crate::commit::front::Front;
@@ -149,8 +150,10 @@ impl Commit {
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes += len;
-        if level == Durability::Buffered {
+        if level == Durability::Buffered || Bug::RefusableShown.is_on() {
             self.marks.set_visible(end);
+        }
+        if level == Durability::Buffered {
             let mut news = News::default();
             news.reached(front.waiters.take_reached(Mark::Visible, end));
             let full = front.tail.full_until().is_some();

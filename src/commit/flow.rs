@@ -1,5 +1,6 @@
 //! From the tail to the files: writing chunks, and what happens when that fails.
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::chunk::Chunk;
 use crate::commit::waiters::Mark;
@@ -71,7 +72,10 @@ impl Commit {
             };
             // What was to be written has been taken back.
             let Some(chunk) = chunk else { return Ok(writer.sync_target(durable)) };
+            let early = Bug::PublishedBeforeWritten.is_on();
+            early.then(|| self.written(Arc::clone(&chunk), news));
             match writer.write(&chunk, purpose, durable) {
+                Ok(()) if early => {}
                 Ok(()) => self.written(chunk, news),
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
@@ -110,7 +114,8 @@ impl Commit {
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
-        if first_changed && let Err(error) = self.erase_residue(writer, news) {
+        let erases = first_changed && !Bug::ResidueStays.is_on();
+        if erases && let Err(error) = self.erase_residue(writer, news) {
             news.failed(waiters, &error);
             return error;
         }
@@ -137,11 +142,15 @@ impl Commit {
     /// again.
     pub(super) fn poison(&self, error: Error, news: &mut News) -> Error {
         let mut front = self.front.lock();
-        let error = front.life.poison(error);
+        let forgets = Bug::PoisonForgotten.is_on();
+        let error = if forgets { error } else { front.life.poison(error) };
         let waiters = front.waiters.take_all();
         self.count_committing(&front);
         drop(front);
-        news.failed(waiters, &error);
+        match Bug::WaitersToldSuccess.is_on() {
+            true => news.reached(waiters),
+            false => news.failed(waiters, &error),
+        }
         error
     }
 }

@@ -9,6 +9,7 @@
 //! - At most one thread leads, so at most one sync runs; `Front::lead` says whether.
 //! - Every committer that waits has a leader, or was told to be one.
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::bell::Urgency;
 use crate::commit::front::Front;
@@ -245,7 +246,9 @@ impl Commit {
             front.written_bytes
         };
         for file in &target.files {
-            file.sync().map_err(|error| self.poison(error, news))?;
+            let synced = Bug::AckBeforeSync.spares(|| file.sync());
+            let synced = Bug::SyncErrorIgnored.forgives(synced);
+            synced.map_err(|error| self.poison(error, news))?;
         }
         let mut front = self.front.lock();
         front.life.check_writable()?;
@@ -254,7 +257,8 @@ impl Commit {
             return Ok(());
         }
         front.durable_bytes = front.durable_bytes.max(written_bytes);
-        let durable = self.marks.durable().max(target.end);
+        let end = if Bug::SyncCoversMore.is_on() { self.marks.written() } else { target.end };
+        let durable = self.marks.durable().max(end);
         self.marks.set_durable(durable);
         let reached = front.waiters.take_reached(Mark::Durable, durable);
         let released = reached.len();

@@ -1,5 +1,6 @@
 //! Opening a log: the lock, the manifest, recovery, and then everything that runs.
 
+use crate::bugs::Bug;
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Settings;
@@ -131,7 +132,10 @@ impl Options {
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
             end,
-            last_at: manifest.last_append_time,
+            last_at: match Bug::TimeGoesBack.is_on() {
+                true => Timestamp::MIN,
+                false => manifest.last_append_time,
+            },
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };

@@ -5,6 +5,7 @@
 //! - Bytes go to the file by positional writes at [`Active::position`], never below it.
 //! - What readers may see is published after it was written, never before.
 
+use crate::bugs::Bug;
 use crate::error::Result;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Row;
@@ -98,7 +99,8 @@ impl Active {
         };
         let file = dir.create_anew(&names::segment(new.base_offset, new.segment_id))?;
         file.write(&header.encode(), 0).map_err(|partial| partial.error)?;
-        file.sync()?;
+        let synced = Bug::HeaderNotSynced.spares(|| file.sync());
+        Bug::RollIgnoresFailedSync.forgives(synced)?;
         let position = SEGMENT_HEADER_LEN as u64;
         Ok(Self {
             dir: dir.clone(),
@@ -199,7 +201,8 @@ impl Active {
         }
         let piece = [0; ZERO_PIECE_BYTES];
         let goal = (needed + ZERO_AHEAD_BYTES).min(segment_bytes.max(needed));
-        let mut position = self.zeroed_to.max(self.position);
+        let least = if Bug::ZerosOverFrames.is_on() { 0 } else { self.position };
+        let mut position = self.zeroed_to.max(least);
         while position < goal {
             // Up to the next multiple of the piece, so that folios are aligned.
             let stop = (position + 1).next_multiple_of(ZERO_PIECE_BYTES as u64).min(goal);
@@ -218,7 +221,7 @@ impl Active {
         let erased = self.segment.file.write(&vec![0; written], self.position);
         erased.map_err(|partial| partial.error)?;
         // Whole frames may be among it, and the zeros over them may be lost in a power cut.
-        self.segment.file.sync()
+        Bug::ErasureNotSynced.spares(|| self.segment.file.sync())
     }
 
     /// Ends the file where its frames end and stores the index.

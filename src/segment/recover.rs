@@ -23,6 +23,7 @@
 //! same, and the segment ends there for good; what follows it is dropped. *Refuse*: `Corrupt`, and
 //! nothing is touched.
 
+use crate::bugs::Bug;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
@@ -105,6 +106,7 @@ pub(crate) fn decide(observed: Observed) -> Decision {
         (_, _, _, Claim::Beyond) => Decision::Refuse,
         (Role::Written, _, Tail::Zeros | Tail::Damage, Claim::None) => Decision::Cut,
         (Role::Active, FileState::There, Tail::End | Tail::Zeros, Claim::None) => Decision::Keep,
+        (Role::Active, _, Tail::Damage, _) if Bug::TornTailStays.is_on() => Decision::Keep,
         (Role::Active, FileState::There, Tail::Damage, Claim::None) => Decision::Cut,
     }
 }
@@ -152,7 +154,8 @@ impl TailScan {
 
     /// The position from which on nothing proves the frames durable, given the highest mark.
     pub(crate) fn unproven_from(&self, mark: Offset) -> u64 {
-        let unproven = self.unproven.iter().find(|(end, _)| *end > mark);
+        let left = usize::from(Bug::FirstUnprovenLeft.is_on());
+        let unproven = self.unproven.iter().skip(left).find(|(end, _)| *end > mark);
         unproven.map_or(self.end_position, |(_, position)| *position)
     }
 
@@ -193,6 +196,7 @@ pub(crate) fn scan_tail(
             Step::Frame { position, header } => {
                 match scan.body(position, &header)?.and_then(|body| last_time(body, &header)) {
                     Ok(last_at) => found.frame(position, &header, last_at),
+                    Err(_) if Bug::BadFrameSkipped.is_on() => {}
                     Err(why) => {
                         break Damage { position, offset: header.base_offset, why };
                     }

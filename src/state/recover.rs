@@ -16,6 +16,7 @@
 //!    is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 
+use crate::bugs::Bug;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -56,7 +57,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
     let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
-    dir.sync()?;
+    Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
     let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
     let active = if recovery.is_clean(&leftovers)? {
         recovery.report.found = Found::Clean;
@@ -103,7 +104,7 @@ impl Run<'_> {
             Some(row) if row.state == RowState::Active => {
                 let log_id = self.manifest.log_id;
                 let (file, _) = segment::open_file(self.dir, row, log_id, OpenMode::Read)?;
-                Ok(file.size()? == row.byte_len)
+                Ok(file.size()? == row.byte_len || Bug::ClosedBelieved.is_on())
             }
             Some(row) => Ok(row.state == RowState::Sealed),
             None => Ok(true),
@@ -126,10 +127,16 @@ impl Run<'_> {
         let (scanned, mark) = self.scan()?;
         let cut = self.decide(&scanned, mark)?;
         for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
+            if seen.role == Role::Written && Bug::OnlyActiveRewritten.is_on() {
+                continue;
+            }
             self.make_durable(seen, mark)?;
         }
         let active = self.edit_rows(scanned, cut)?;
         self.manifest.closed = false;
+        if Bug::RemovedEarly.is_on() {
+            Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
+        }
         match manifest::replace(self.dir, &self.manifest) {
             // Nothing was cut, so the old manifest is still true; it only knows less.
             Err(Failure::Refused(error))
@@ -160,7 +167,8 @@ impl Run<'_> {
         }
         let mut written = Vec::new();
         for (place, row) in rows.iter().enumerate().skip(first) {
-            if row.state == RowState::Written && row.end_offset > mark {
+            let believed = row.end_offset <= mark || Bug::WrittenBelieved.is_on();
+            if row.state == RowState::Written && !believed {
                 let seen = self.scan_row(row, place, mark)?;
                 mark = mark.max(seen.scan.mark);
                 written.push(seen);
@@ -187,6 +195,7 @@ impl Run<'_> {
         if role == Role::Written
             && scan.tail == Tail::End
             && (scan.end_position, scan.end_offset) != (row.byte_len, row.end_offset)
+            && !Bug::ShortSegmentKept.is_on()
         {
             // Sound as far as it goes, but it does not go as far as was written.
             scan.tail = Tail::Damage;
@@ -203,7 +212,7 @@ impl Run<'_> {
         let mark = marks_behind.fold(mark, Offset::max);
         for seen in scanned {
             let row = self.row(seen.place);
-            let beyond = mark > seen.scan.end_offset;
+            let beyond = mark > seen.scan.end_offset && !Bug::LaterMarkIgnored.is_on();
             let short = seen.role == Role::Active && seen.size < row.byte_len;
             let observed = Observed {
                 role: seen.role,
@@ -245,11 +254,12 @@ impl Run<'_> {
                 return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
             }
             seen.file.forget_cached(position, len as u64);
-            seen.file.write(piece, position).map_err(|partial| partial.error)?;
+            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
+            Bug::CacheTrusted.spares(write)?;
             position += len as u64;
             self.report.rewritten_bytes += len as u64;
         }
-        seen.file.sync()
+        Bug::ServedUnsynced.spares(|| seen.file.sync())
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
@@ -277,14 +287,15 @@ impl Run<'_> {
             }
         }
         if let Some(cut) = cut {
-            self.manifest.rows.truncate(cut + 1);
+            let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
+            self.manifest.rows.truncate(later);
             self.manifest.truncation_epoch += 1;
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {
                 row.state = RowState::Sealed;
             }
-            if row.record_count > 0 {
+            if row.record_count > 0 && !Bug::LastTimeForgotten.is_on() {
                 let last = self.manifest.last_append_time.max(row.last_appended_at);
                 self.manifest.last_append_time = last;
             }

@@ -17,12 +17,16 @@ mod hostile;
 mod kill;
 mod model;
 mod options;
+mod order;
 mod recovery;
 mod refused_roll;
 mod regression;
 mod retention;
 mod roll;
+#[cfg(stratalog_bugs)]
+mod seeded;
 mod space;
 mod support;
 mod tidy;
 mod time;
+mod unnoticed;

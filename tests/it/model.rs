@@ -9,6 +9,7 @@ use crate::support::check;
 use crate::support::clock::ManualClock;
 use crate::support::model::Model;
 use crate::support::model::Row;
+use crate::support::ordered::OrderedStorage;
 use crate::support::record;
 use crate::support::secs;
 use proptest::collection::vec;
@@ -181,6 +182,8 @@ const CASES: u32 = 192;
 struct Pair {
     clock: ManualClock,
     site: Site,
+    /// Watches the order of the calls.
+    order: OrderedStorage,
     /// `None` only while it is being opened again.
     log: Option<Log>,
     cursor: Cursor,
@@ -194,6 +197,7 @@ impl Pair {
     fn new(setup: Setup) -> Self {
         let clock = ManualClock::at(secs(1000));
         let site = if setup.on_disk { Site::disk() } else { Site::memory() };
+        let (site, order) = site.watched();
         let site = site.clock(&clock).options(|options| {
             options
                 .durability(setup.durability)
@@ -203,9 +207,10 @@ impl Pair {
                 .max_unsynced_bytes(20_000)
         });
         let log = site.open();
+        order.opened(&log);
         let cursor = log.cursor(Seek::Start).unwrap();
         let model = Model::default();
-        Self { clock, site, log: Some(log), cursor, model, place: at(0), durable: at(0) }
+        Self { clock, site, order, log: Some(log), cursor, model, place: at(0), durable: at(0) }
     }
 
     fn log(&self) -> &Log {
@@ -381,12 +386,16 @@ impl Pair {
         let log = self.log.take().unwrap();
         let (written, end) = (log.written_offset(), log.end_offset());
         match op {
-            Op::Close => log.close().unwrap(),
-            Op::Kill => self.site = self.site.kill(),
+            Op::Close => {
+                log.close().unwrap();
+                self.order.closed();
+            }
+            Op::Kill => (self.site, self.order) = self.site.kill().watched(),
             _ => {}
         }
         drop(log);
         let log = self.site.open();
+        self.order.opened(&log);
         let found = log.end_offset();
         if let Op::Kill = op {
             assert!((written..=end).contains(&found), "{written} <= {found} <= {end}");
@@ -406,6 +415,8 @@ impl Pair {
         let reached = |mark: Offset| range.is_empty() || mark >= range.end;
         assert!(level < Durability::Written || reached(log.written_offset()));
         assert!(level < Durability::Synced || reached(log.durable_offset()));
+        // Whatever it says is durable counts as told.
+        self.order.synced(log.durable_offset());
     }
 
     fn assert_watermarks(&mut self) {

@@ -20,6 +20,7 @@ mod read;
 
 pub(crate) use read::TailSpan;
 
+use crate::bugs::Bug;
 use crate::commit::chunk::Accept;
 use crate::commit::chunk::Chunk;
 use crate::commit::chunk::ChunkFrame;
@@ -324,7 +325,7 @@ impl Tail {
         let segment = NewSegment {
             segment_id: self.next_segment_id,
             // 0 is the seed of frames that are not in a segment.
-            seed: random.max(1),
+            seed: if Bug::OneSeed.is_on() { 1 } else { random.max(1) },
             base_offset: self.end,
         };
         self.next_segment_id += 1;
@@ -359,6 +360,7 @@ impl Tail {
             let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..).unwrap_or_default();
             bytes::crc(0, body)
         });
+        let durable = if Bug::GapTooSmall.is_on() { open.base } else { durable };
         let gap = open.base.saturating_since(durable);
         let header = FrameHeader {
             body_len: u32::try_from(body_len).expect("a batch is limited to 1 GiB"),

@@ -15,6 +15,7 @@
 
 mod cut;
 
+use crate::bugs::Bug;
 use crate::commit::bell::Bell;
 use crate::commit::bell::Urgency;
 use crate::commit::chunk::Chunk;
@@ -157,7 +158,8 @@ impl Writer {
     /// What to sync for everything that is written to be durable.
     pub(crate) fn sync_target(&mut self, durable: Offset) -> SyncTarget {
         self.unsynced.retain(|(_, end)| *end > durable);
-        let mut files: Vec<_> = self.unsynced.iter().map(|(file, _)| file.clone()).collect();
+        let ended = self.unsynced.iter().filter(|_| !Bug::OldSegmentLeftOut.is_on());
+        let mut files: Vec<_> = ended.map(|(file, _)| file.clone()).collect();
         let mut end = self.unsynced.last().map_or(durable, |(_, end)| *end);
         if let Some(active) = self.active.as_ref().filter(|active| active.end_offset() > durable) {
             files.push(active.segment().handle().clone());
@@ -226,12 +228,13 @@ impl Writer {
         let changed = self.segments.change(Some(segment), |manifest| {
             end_active(manifest, ended, durable);
             manifest.rows.push(next.row(RowState::Active));
-            manifest.next_segment_id = manifest.next_segment_id.max(new.segment_id + 1);
+            let next_id = new.segment_id + u64::from(!Bug::IdReused.is_on());
+            manifest.next_segment_id = manifest.next_segment_id.max(next_id);
         });
         if let Err(Failure::Refused(error)) = changed {
             return Err(discard(error));
         }
-        changed?;
+        Bug::ManifestFailureIgnored.forgives(changed)?;
         self.end();
         self.active = Some(next);
         Ok(())
@@ -241,13 +244,14 @@ impl Writer {
     fn end(&mut self) {
         self.keeper.call(Urgency::Soon);
         if let Some(active) = self.active.take() {
+            self.unsynced.retain(|_| !Bug::OneOldSegment.is_on());
             self.unsynced.push((active.segment().handle().clone(), active.end_offset()));
         }
     }
 }
 
 fn ended_row(active: &Active, durable: Offset) -> Row {
-    let durable = active.end_offset() <= durable;
+    let durable = active.end_offset() <= durable || Bug::EndedIsSealed.is_on();
     active.row(if durable { RowState::Sealed } else { RowState::Written })
 }
 

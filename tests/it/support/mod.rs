@@ -9,6 +9,8 @@ pub(crate) mod gate;
 pub(crate) mod image;
 pub(crate) mod medium;
 pub(crate) mod model;
+pub(crate) mod ordered;
+pub(crate) mod rules;
 pub(crate) mod site;
 pub(crate) mod task;
 
