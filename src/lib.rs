@@ -67,6 +67,7 @@ mod record;
 mod segment;
 mod state;
 pub mod storage;
+mod sync;
 mod units;
 
 pub use cursor::Cursor;

@@ -23,8 +23,9 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::options::Durability;
+use crate::sync::MutexGuard;
+use crate::sync::thread;
 use crate::units::Offset;
-use parking_lot::MutexGuard;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -210,7 +211,7 @@ impl Commit {
             if self.clock.monotonic().saturating_sub(start) >= GATHER {
                 break;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 

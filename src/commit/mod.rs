@@ -40,11 +40,11 @@ use crate::commit::writer::Purpose;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::storage::Clock;
+use crate::sync::AtomicUsize;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// The write side of a log.
 #[derive(Debug)]

@@ -8,14 +8,15 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::thread;
+use crate::sync::thread::Thread;
 use crate::units::Offset;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::thread;
-use std::thread::Thread;
 use std::time::Duration;
 
 /// The mark a waiter waits for.

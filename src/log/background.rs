@@ -5,9 +5,11 @@ use crate::commit::Commit;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
+use crate::sync::thread;
+use crate::sync::thread::Builder;
+use crate::sync::thread::JoinHandle;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// The thread, until it is stopped.
@@ -36,7 +38,7 @@ impl Background {
     /// Stops it and waits for it.
     pub(super) fn stop(self) {
         self.bell.call(Urgency::Stop);
-        if self.thread.thread().id() == std::thread::current().id() {
+        if self.thread.thread().id() == thread::current().id() {
             // A task that it woke let go of the last handle: it ends by itself.
             return;
         }

@@ -28,9 +28,10 @@ use crate::manifest;
 use crate::options::ReadMode;
 use crate::segment::Segment;
 use crate::storage::Dir;
+use crate::sync::Mutex;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

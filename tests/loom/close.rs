@@ -1,0 +1,90 @@
+//! Closing beside those who append, wait and roll: nobody is forgotten, and no file changes after.
+
+use crate::support::after_close;
+use crate::support::begun;
+use crate::support::disk::Disk;
+use crate::support::explore;
+use crate::support::spawn;
+use std::time::Duration;
+use stratalog::{Durability, ErrorKind, Log, Result, Seek};
+
+/// Ok, or told that the log is closed.
+fn succeeded(outcome: Result<()>) -> bool {
+    match outcome {
+        Ok(()) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Closed);
+            false
+        }
+    }
+}
+
+/// Closes beside a call; tells whether the call succeeded, and what is there afterwards.
+fn close_beside(
+    disk: &Disk,
+    level: Durability,
+    call: impl FnOnce(Log) -> Result<()> + Send + 'static,
+) -> (bool, Vec<String>) {
+    let log = begun(disk, level);
+    let other = {
+        let log = log.clone();
+        spawn(move || call(log))
+    };
+    log.close().unwrap();
+    let succeeded = succeeded(other.join().unwrap());
+    (succeeded, after_close(disk, log))
+}
+
+#[test]
+fn an_append_beside_close() {
+    for (name, level, preemptions) in [
+        ("a buffered append beside close", Durability::Buffered, 3),
+        ("a written append beside close", Durability::Written, 3),
+        ("a synced append beside close", Durability::Synced, 3),
+    ] {
+        explore(name, preemptions, move || {
+            let append = |log: Log| log.append("1").map(drop);
+            let (succeeded, there) = close_beside(&Disk::default(), level, append);
+            assert!(there.len() == 2 || !succeeded && there.len() == 1, "{there:?}");
+        });
+    }
+}
+
+#[test]
+fn a_roll_beside_close() {
+    explore("a roll beside close", 3, || {
+        let (_, there) = close_beside(&Disk::default(), Durability::Synced, |log| log.roll());
+        assert_eq!(there, ["0"]);
+    });
+}
+
+#[test]
+fn a_sync_beside_close() {
+    explore("a sync beside close", 3, || {
+        let call = |log: Log| {
+            log.append_with(Durability::Buffered, "1")?;
+            log.sync()
+        };
+        let (succeeded, there) = close_beside(&Disk::default(), Durability::Synced, call);
+        assert!(there.len() == 2 || !succeeded, "{there:?}");
+    });
+}
+
+/// A cursor that waits for a record that never comes is told.
+#[test]
+fn a_reader_that_waits_beside_close() {
+    explore("a reader that waits beside close", 3, || {
+        let wait = |log: Log| log.cursor(Seek::End)?.wait(Duration::MAX).map(drop);
+        let (succeeded, there) = close_beside(&Disk::default(), Durability::Synced, wait);
+        assert_eq!((succeeded, there.len()), (false, 1));
+    });
+}
+
+#[test]
+fn two_close() {
+    explore("two close", 3, || {
+        let close = |log: Log| log.close();
+        let (succeeded, there) = close_beside(&Disk::default(), Durability::Synced, close);
+        assert_eq!((succeeded, there.len()), (true, 1));
+    });
+}

@@ -1,0 +1,114 @@
+//! Group commit: each who waits gets its own outcome, one syncs for many, nobody is forgotten.
+
+use crate::support::after_power_cut;
+use crate::support::begun;
+use crate::support::disk::Disk;
+use crate::support::explore;
+use crate::support::spawn;
+use loom::thread;
+use stratalog::{Durability, ErrorKind, Log};
+
+fn append(log: &Log, level: Durability) -> loom::thread::JoinHandle<stratalog::Result<()>> {
+    let log = log.clone();
+    spawn(move || log.append_with(level, "x").map(drop))
+}
+
+#[test]
+fn two_commit() {
+    explore("two commit", 3, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        let other = append(&log, Durability::Synced);
+        log.append("x").unwrap();
+        other.join().unwrap().unwrap();
+        assert!(disk.syncs() <= 3);
+        assert_eq!(after_power_cut(&disk).len(), 3);
+    });
+}
+
+/// One leads, one is handed the lead, or is covered.
+#[test]
+fn three_commit() {
+    explore("three commit", 1, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        let others = [(); 2].map(|()| append(&log, Durability::Synced));
+        log.append("x").unwrap();
+        others.into_iter().for_each(|other| other.join().unwrap().unwrap());
+        assert_eq!(after_power_cut(&disk).len(), 4);
+    });
+}
+
+/// A sync covers what was appended before it began, and the next what came meanwhile: a third would
+/// be that of a second leader.
+#[test]
+fn those_who_come_during_a_sync_share_the_next() {
+    explore("those who come during a sync share the next", 2, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        let before = disk.syncs();
+        let looks = log.clone();
+        disk.hold_next_sync(move || looks.end_offset().get() < 4);
+        let others = [(); 2].map(|()| append(&log, Durability::Synced));
+        log.append("x").unwrap();
+        others.into_iter().for_each(|other| other.join().unwrap().unwrap());
+        assert!(disk.syncs() - before <= 2);
+    });
+}
+
+/// Nobody gets a success that a power cut takes back, and after the failure nobody gets one.
+#[test]
+fn a_sync_that_fails() {
+    explore("a sync that fails", 3, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        disk.lose_what_is_synced_next();
+        let other = append(&log, Durability::Synced);
+        for outcome in [log.append("x").map(drop), log.sync(), other.join().unwrap()] {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Poisoned);
+        }
+        assert_eq!(after_power_cut(&disk).len(), 1);
+    });
+}
+
+/// Of two syncs the first succeeds or fails, by who comes first.
+#[test]
+fn a_sync_that_fails_beside_one_that_does_not() {
+    explore("a sync that fails beside one that does not", 3, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        let other = append(&log, Durability::Synced);
+        disk.lose_what_is_synced_next();
+        let outcomes = [log.append("x").map(drop), other.join().unwrap()];
+        let acknowledged = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert!(after_power_cut(&disk).len() > acknowledged);
+        assert!(log.append("x").is_err());
+    });
+}
+
+#[test]
+fn a_writer_beside_a_committer() {
+    explore("a writer beside a committer", 2, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        let other = append(&log, Durability::Written);
+        log.append("x").unwrap();
+        other.join().unwrap().unwrap();
+        assert_eq!(log.written_offset().get(), 3);
+        thread::yield_now();
+        log.sync().unwrap();
+        assert_eq!(after_power_cut(&disk).len(), 3);
+    });
+}
+
+#[test]
+fn a_roll_beside_a_committer() {
+    explore("a roll beside a committer", 2, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        let other = append(&log, Durability::Synced);
+        log.roll().unwrap();
+        other.join().unwrap().unwrap();
+        assert_eq!(after_power_cut(&disk).len(), 2);
+    });
+}
