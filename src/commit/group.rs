@@ -179,7 +179,7 @@ impl Commit {
         // this thread's too.
         drop(self.sync_once(&mut news));
         self.hand_on_lead();
-        // Not before: whoever is told may close the log, and that takes a leader.
+        // Not before: a task may close the log when it is woken, and that takes a leader.
         news.tell();
     }
 
@@ -217,7 +217,12 @@ impl Commit {
 
     /// Writes and syncs what there is; those it covers are among the news.
     fn sync_once(&self, news: &mut News) -> Result<()> {
-        let target = match self.write_out(self.marks.end(), Purpose::Sync) {
+        let until = self.marks.end();
+        let written = self.write_with(&mut self.writer.lock(), until, Purpose::Sync, news);
+        // A thread need not wait for the sync to hear of a write. A task may close the log when it
+        // is woken, and that takes a leader.
+        news.tell_threads();
+        let target = match written {
             Ok(target) => target,
             Err(_) => {
                 self.front.lock().life.check_writable()?;

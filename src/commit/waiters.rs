@@ -159,6 +159,19 @@ impl Waiter {
         wake(place);
     }
 
+    /// As [`tell`](Waiter::tell), unless that would wake a task; `false` if it would.
+    fn tell_thread(&self, outcome: &Result<()>) -> bool {
+        let mut place = self.place.lock();
+        if let Some(Wake::Task(_)) = place.wake {
+            return false;
+        }
+        if place.outcome.is_none() {
+            place.outcome = Some(outcome.clone());
+        }
+        wake(place);
+        true
+    }
+
     /// Makes it lead the next sync; `false` if it has gone already.
     pub(crate) fn offer_lead(&self) -> bool {
         let mut place = self.place.lock();
@@ -285,6 +298,11 @@ impl News {
 
     pub(crate) fn failed(&mut self, waiters: Vec<Arc<Waiter>>, error: &Error) {
         self.0.extend(waiters.into_iter().map(|waiter| (waiter, Err(error.clone()))));
+    }
+
+    /// Tells threads; tasks, which do what they like when they are woken, stay among the news.
+    pub(crate) fn tell_threads(&mut self) {
+        self.0.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
     pub(crate) fn tell(self) {

@@ -38,14 +38,14 @@ fn sees_next(cursor: &mut Cursor, end: u64) -> bool {
 /// The records go from memory to the file while the reader looks for them there.
 #[test]
 fn a_reader_while_the_tail_is_written() {
-    explore("a reader while the tail is written", 3, || {
+    explore("a reader while the tail is written", 2, || {
         let log = begun(&Disk::default(), Durability::Buffered);
         let append = |log: &Log| {
             log.append("1").unwrap();
             log.append_with(Durability::Written, "2").unwrap();
             log.append("3").unwrap();
         };
-        read_beside(&log, 4, append, 4);
+        read_beside(&log, 3, append, 4);
     });
 }
 
@@ -109,7 +109,7 @@ fn the_marks_of_a_log_keep_their_order() {
         for _ in 0..2 {
             let (durable, written) = (log.durable_offset(), log.written_offset());
             let now = [durable, written, log.high_watermark(), log.end_offset()];
-            assert!(now.is_sorted(), "{now:?}");
+            assert!(durable <= now[1].min(now[2]) && now[1].max(now[2]) <= now[3], "{now:?}");
             assert!(before.iter().zip(&now).all(|(before, now)| before <= now), "{before:?}");
             before = now;
         }

@@ -42,6 +42,8 @@ struct Faults {
     loses: AtomicBool,
     /// For each write to come: `Some(n)` leaves `n` bytes and finds the disk full.
     writes: Mutex<VecDeque<Option<usize>>>,
+    /// The rest of the write that has been cut short is refused.
+    full: AtomicBool,
     /// How often a segment that had unsynced bytes was synced.
     syncs: AtomicUsize,
 }
@@ -247,18 +249,20 @@ impl File for OpenFile {
         let start = usize::try_from(position).unwrap();
         let mut len = buf.len();
         // Zeros are no news to anybody: they go where nobody looks.
+        let faults = &self.disk.0.faults;
+        if faults.full.swap(false, Ordering::Relaxed) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         if contents.is_segment && buf.iter().any(|byte| *byte != 0) {
             contents.meet_others();
-            let mut writes = self.disk.0.faults.writes.lock().unwrap();
-            match writes.pop_front().flatten() {
+            match faults.writes.lock().unwrap().pop_front().flatten() {
                 None => {}
                 Some(0) => return Err(ErrorKind::StorageFull.into()),
                 Some(partial) => {
-                    writes.push_front(Some(0));
-                    len = partial.min(len);
+                    faults.full.store(true, Ordering::Relaxed);
+                    len = partial.min(len - 1);
                 }
             }
-            drop(writes);
             contents.blocks(start, len).iter().for_each(|block| block.0.with_mut(|_| ()));
         }
         self.disk.check_locked();
