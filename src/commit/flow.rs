@@ -127,6 +127,8 @@ impl Commit {
         // An error of this sync would be kept from the leader's, which runs on the same file: one
         // at a time, and the poison before the other goes on.
         let _syncing = self.syncing.lock();
+        // The leader's may have failed, and then a sync of this file proves nothing.
+        self.front.lock().life.check_writable()?;
         writer.erase_residue().map_err(|error| self.poison(error, news))
     }
 
