@@ -15,6 +15,8 @@ mod chunk;
 mod flow;
 mod front;
 mod group;
+#[cfg(all(test, loom))]
+mod models;
 mod tail;
 mod waiters;
 mod watermarks;
