@@ -1,6 +1,7 @@
 //! Closing beside those who append, wait and roll: nobody is forgotten, and no file changes after.
 
 use crate::support::after_close;
+use crate::support::at;
 use crate::support::begun;
 use crate::support::disk::Disk;
 use crate::support::explore;
@@ -86,5 +87,28 @@ fn two_close() {
         let close = |log: Log| log.close();
         let (succeeded, there) = close_beside(&Disk::default(), Durability::Synced, close);
         assert_eq!((succeeded, there.len()), (true, 1));
+    });
+}
+
+/// A close that fails frees the lock all the same, and then nobody tries again what it could not.
+#[test]
+fn a_refused_close_beside_a_sync() {
+    explore("a refused close beside a sync", 3, || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        log.append_with(Durability::Buffered, "1").unwrap();
+        disk.refuse_write(0, 0);
+        let other = {
+            let log = log.clone();
+            spawn(move || (log.wait(at(1), Durability::Synced), log.sync(), log.sync()))
+        };
+        let closed = log.close();
+        let (waited, ..) = other.join().unwrap();
+        for outcome in [&closed, &waited] {
+            let kind = outcome.as_ref().err().map(|error| error.kind());
+            let known = [ErrorKind::StorageFull, ErrorKind::Closed];
+            assert!(kind.is_none_or(|kind| known.contains(&kind)), "{outcome:?}");
+        }
+        assert!(after_close(&disk, log).len() == 2 || waited.and(closed).is_err());
     });
 }

@@ -9,9 +9,20 @@ use loom::thread;
 use loom::thread::JoinHandle;
 use stratalog::{Durability, ErrorKind, Log, Result};
 
+/// Appends and, if that succeeds, looks whether the mark is there.
+fn append_here(log: &Log, level: Durability) -> Result<()> {
+    let offset = log.append_with(level, "x")?;
+    let mark = match level {
+        Durability::Synced => log.durable_offset(),
+        _ => log.written_offset(),
+    };
+    assert!(mark > offset, "{mark} {offset}");
+    Ok(())
+}
+
 fn append(log: &Log, level: Durability) -> JoinHandle<Result<()>> {
     let log = log.clone();
-    spawn(move || log.append_with(level, "x").map(drop))
+    spawn(move || append_here(&log, level))
 }
 
 #[test]
@@ -21,7 +32,7 @@ fn two_commit() {
         let log = begun(&disk, Durability::Synced);
         let before = disk.syncs();
         let other = append(&log, Durability::Synced);
-        log.append("x").unwrap();
+        append_here(&log, Durability::Synced).unwrap();
         other.join().unwrap().unwrap();
         assert!(disk.syncs() - before <= 2);
         assert_eq!(after_power_cut(&disk).len(), 3);
@@ -35,7 +46,7 @@ fn three_commit() {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let others = [(); 2].map(|()| append(&log, Durability::Synced));
-        log.append("x").unwrap();
+        append_here(&log, Durability::Synced).unwrap();
         others.into_iter().for_each(|other| other.join().unwrap().unwrap());
         assert_eq!(after_power_cut(&disk).len(), 4);
     });
@@ -52,7 +63,7 @@ fn those_who_come_during_a_sync_share_the_next() {
         let looks = log.clone();
         disk.hold_next_sync(move || looks.end_offset().get() < 4);
         let others = [(); 2].map(|()| append(&log, Durability::Synced));
-        log.append("x").unwrap();
+        append_here(&log, Durability::Synced).unwrap();
         others.into_iter().for_each(|other| other.join().unwrap().unwrap());
         assert!(disk.syncs() - before <= 2);
     });
@@ -66,7 +77,7 @@ fn a_sync_that_fails() {
         let log = begun(&disk, Durability::Synced);
         disk.lose_what_is_synced_next();
         let other = append(&log, Durability::Synced);
-        for outcome in [log.append("x").map(drop), log.sync(), other.join().unwrap()] {
+        for outcome in [append_here(&log, Durability::Synced), log.sync(), other.join().unwrap()] {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Poisoned);
         }
         assert_eq!(after_power_cut(&disk).len(), 1);
@@ -81,7 +92,7 @@ fn a_sync_that_fails_beside_one_that_does_not() {
         let log = begun(&disk, Durability::Synced);
         let other = append(&log, Durability::Synced);
         disk.lose_what_is_synced_next();
-        let outcomes = [log.append("x").map(drop), other.join().unwrap()];
+        let outcomes = [append_here(&log, Durability::Synced), other.join().unwrap()];
         let acknowledged = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert!(after_power_cut(&disk).len() > acknowledged);
         assert!(log.append("x").is_err());
@@ -94,7 +105,7 @@ fn a_writer_beside_a_committer() {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let other = append(&log, Durability::Written);
-        log.append("x").unwrap();
+        append_here(&log, Durability::Synced).unwrap();
         other.join().unwrap().unwrap();
         assert_eq!(log.written_offset().get(), 3);
         thread::yield_now();
