@@ -21,6 +21,7 @@ mod refused_roll;
 mod regression;
 mod roll;
 mod space;
+mod stress;
 mod support;
 mod tidy;
 mod time;
