@@ -27,7 +27,7 @@ fn append(log: &Log, level: Durability) -> JoinHandle<Result<()>> {
 
 #[test]
 fn two_commit() {
-    explore("two commit", 3, || {
+    explore("two commit", None, || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let before = disk.syncs();
@@ -42,7 +42,7 @@ fn two_commit() {
 /// One leads, one is handed the lead, or is covered.
 #[test]
 fn three_commit() {
-    explore("three commit", 1, || {
+    explore("three commit", Some(2), || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let others = [(); 2].map(|()| append(&log, Durability::Synced));
@@ -56,7 +56,7 @@ fn three_commit() {
 /// be that of a second leader.
 #[test]
 fn those_who_come_during_a_sync_share_the_next() {
-    explore("those who come during a sync share the next", 2, || {
+    explore("those who come during a sync share the next", Some(2), || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let before = disk.syncs();
@@ -72,7 +72,7 @@ fn those_who_come_during_a_sync_share_the_next() {
 /// Nobody gets a success that a power cut takes back, and after the failure nobody gets one.
 #[test]
 fn a_sync_that_fails() {
-    explore("a sync that fails", 3, || {
+    explore("a sync that fails", None, || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         disk.lose_what_is_synced_next();
@@ -87,7 +87,7 @@ fn a_sync_that_fails() {
 /// Of two syncs the first succeeds or fails, by who comes first.
 #[test]
 fn a_sync_that_fails_beside_one_that_does_not() {
-    explore("a sync that fails beside one that does not", 3, || {
+    explore("a sync that fails beside one that does not", None, || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let other = append(&log, Durability::Synced);
@@ -101,7 +101,7 @@ fn a_sync_that_fails_beside_one_that_does_not() {
 
 #[test]
 fn a_writer_beside_a_committer() {
-    explore("a writer beside a committer", 2, || {
+    explore("a writer beside a committer", Some(5), || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let other = append(&log, Durability::Written);
@@ -116,7 +116,7 @@ fn a_writer_beside_a_committer() {
 
 #[test]
 fn a_roll_beside_a_committer() {
-    explore("a roll beside a committer", 2, || {
+    explore("a roll beside a committer", None, || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         let other = append(&log, Durability::Synced);

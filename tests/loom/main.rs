@@ -2,7 +2,8 @@
 //!
 //! Each model is a program of two to four threads, and what must hold whichever way they meet. All
 //! of the log is real but its locks, atomics and threads (`src/sync/`), the disk and the clock.
-//! The number of preemptions is bounded, which few bugs of concurrency need more than two of.
+//! A model with too many orders has a bound on how often a thread is interrupted, which few bugs of
+//! concurrency need more than two of.
 
 #![cfg(loom)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]

@@ -38,7 +38,7 @@ fn sees_next(cursor: &mut Cursor, end: u64) -> bool {
 /// The records go from memory to the file while the reader looks for them there.
 #[test]
 fn a_reader_while_the_tail_is_written() {
-    explore("a reader while the tail is written", 2, || {
+    explore("a reader while the tail is written", Some(2), || {
         let log = begun(&Disk::default(), Durability::Buffered);
         let append = |log: &Log| {
             log.append("1").unwrap();
@@ -51,7 +51,7 @@ fn a_reader_while_the_tail_is_written() {
 
 #[test]
 fn a_reader_while_the_log_rolls() {
-    explore("a reader while the log rolls", 2, || {
+    explore("a reader while the log rolls", Some(2), || {
         let log = begun(&Disk::default(), Durability::Buffered);
         let append = |log: &Log| {
             log.append("1").unwrap();
@@ -64,7 +64,7 @@ fn a_reader_while_the_log_rolls() {
 
 #[test]
 fn a_reader_of_what_is_durable() {
-    explore("a reader of what is durable", 3, || {
+    explore("a reader of what is durable", Some(3), || {
         let log = begun(&Disk::default(), Durability::Synced);
         let append = |log: &Log| {
             log.append("1").unwrap();
@@ -76,7 +76,7 @@ fn a_reader_of_what_is_durable() {
 
 #[test]
 fn a_reader_that_goes_back() {
-    explore("a reader that goes back", 3, || {
+    explore("a reader that goes back", Some(4), || {
         let log = begun(&Disk::default(), Durability::Written);
         let appender = {
             let log = log.clone();
@@ -99,7 +99,7 @@ fn a_reader_that_goes_back() {
 /// In the order in which each is read, what it covers has been covered by those read before.
 #[test]
 fn the_marks_of_a_log_keep_their_order() {
-    explore("the marks of a log keep their order", 2, || {
+    explore("the marks of a log keep their order", Some(3), || {
         let log = begun(&Disk::default(), Durability::Written);
         let appender = {
             let log = log.clone();
@@ -120,7 +120,7 @@ fn the_marks_of_a_log_keep_their_order() {
 /// If nobody woke it, it would wait for ever, which loom reports.
 #[test]
 fn a_reader_that_waits() {
-    explore("a reader that waits", 3, || {
+    explore("a reader that waits", None, || {
         let log = begun(&Disk::default(), Durability::Written);
         let mut cursor = log.cursor(Seek::End).unwrap();
         let reader = spawn(move || {

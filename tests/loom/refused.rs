@@ -29,7 +29,7 @@ fn check(values: &[String], outcomes: &[(&str, &Result<()>)]) {
 
 #[test]
 fn a_refused_write_beside_a_committer() {
-    explore("a refused write beside a committer", 3, || {
+    explore("a refused write beside a committer", None, || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         disk.refuse_write(0, RESIDUE);
@@ -50,7 +50,7 @@ fn a_refused_write_beside_a_committer() {
 /// of the two is told that bytes were lost, the leader's record must not be acknowledged.
 #[test]
 fn a_sync_fails_while_the_residue_is_erased() {
-    explore("a sync fails while the residue is erased", 3, || {
+    explore("a sync fails while the residue is erased", Some(4), || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         disk.refuse_write(1, RESIDUE);
@@ -66,7 +66,7 @@ fn a_sync_fails_while_the_residue_is_erased() {
 /// A record that was accepted as buffered stays; the roll meets the full disk, or comes after.
 #[test]
 fn a_refused_write_beside_a_roll() {
-    explore("a refused write beside a roll", 3, || {
+    explore("a refused write beside a roll", Some(4), || {
         let disk = Disk::default();
         let log = begun(&disk, Durability::Synced);
         log.append_with(Durability::Buffered, "kept").unwrap();

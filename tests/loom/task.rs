@@ -49,7 +49,7 @@ fn block_on(mut wait: Wait) -> Result<()> {
 
 #[test]
 fn a_future_beside_a_sync() {
-    explore("a future beside a sync", 3, || {
+    explore("a future beside a sync", None, || {
         let log = begun(&Disk::default(), Durability::Synced);
         let offset = log.append_with(Durability::Buffered, "1").unwrap();
         let wait = log.wait_async(offset, Durability::Synced);
@@ -61,7 +61,7 @@ fn a_future_beside_a_sync() {
 
 #[test]
 fn a_future_that_is_dropped_beside_a_sync() {
-    explore("a future that is dropped beside a sync", 3, || {
+    explore("a future that is dropped beside a sync", None, || {
         let log = begun(&Disk::default(), Durability::Synced);
         let offset = log.append_with(Durability::Buffered, "1").unwrap();
         let mut dropped = log.wait_async(offset, Durability::Synced);
@@ -106,7 +106,7 @@ fn a_task_that_uses_the_log_when_it_is_woken() {
         ("a task that closes when it is woken", |log| log.close().unwrap()),
     ];
     for (name, call) in uses {
-        explore(name, 2, move || {
+        explore(name, None, move || {
             let log = begun(&Disk::default(), Durability::Synced);
             let offset = log.append_with(Durability::Buffered, "1").unwrap();
             let mut wait = log.wait_async(offset, Durability::Synced);
@@ -134,7 +134,7 @@ fn a_task_that_uses_the_log_when_it_is_told_otherwise() {
         ("a task that is told of a write", Durability::Written, |_| {}),
     ];
     for (name, level, cause) in causes {
-        explore(name, 2, move || {
+        explore(name, None, move || {
             let disk = Disk::default();
             let log = begun(&disk, Durability::Synced);
             let offset = log.append_with(Durability::Buffered, "1").unwrap();
@@ -159,7 +159,7 @@ fn with_thread(disk: &Disk) -> Log {
 
 #[test]
 fn the_background_thread_syncs_for_a_future() {
-    explore("the background thread syncs for a future", 2, || {
+    explore("the background thread syncs for a future", Some(5), || {
         let disk = Disk::default();
         let log = with_thread(&disk);
         let offset = log.append_with(Durability::Buffered, "1").unwrap();
@@ -171,7 +171,7 @@ fn the_background_thread_syncs_for_a_future() {
 
 #[test]
 fn the_background_thread_stops_among_calls() {
-    explore("the background thread stops among calls", 2, || {
+    explore("the background thread stops among calls", Some(3), || {
         let disk = Disk::default();
         let log = with_thread(&disk);
         let offset = log.append_with(Durability::Buffered, "1").unwrap();
@@ -187,7 +187,7 @@ fn the_background_thread_stops_among_calls() {
 /// The background thread tells a task, and the task lets go of the last handle.
 #[test]
 fn a_task_lets_go_of_the_last_handle() {
-    explore("a task lets go of the last handle", 2, || {
+    explore("a task lets go of the last handle", Some(3), || {
         let disk = Disk::default();
         let log = with_thread(&disk);
         let offset = log.append_with(Durability::Buffered, "1").unwrap();
@@ -212,7 +212,7 @@ fn a_task_lets_go_of_the_last_handle() {
 
 #[test]
 fn a_future_of_a_closed_log() {
-    explore("a future beside close", 3, || {
+    explore("a future beside close", None, || {
         let log = begun(&Disk::default(), Durability::Synced);
         let cursor = log.cursor(stratalog::Seek::End).unwrap();
         let task = spawn(move || {

@@ -19,16 +19,19 @@ pub(crate) const LEVELS: [Durability; 3] =
 /// In words: what loom gives is less than a write takes.
 const STACK_SIZE: usize = 0x8000;
 
-/// Runs a model in every order in which at most so many times a thread is interrupted that could
-/// have gone on; `LOOM_MAX_PREEMPTIONS` says another number.
-pub(crate) fn explore(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+/// Runs a model in every order, or every one in which at most so many times a thread is interrupted
+/// that could have gone on; `LOOM_MAX_PREEMPTIONS` says another number.
+pub(crate) fn explore<F>(name: &str, preemptions: Option<usize>, model: F)
+where
+    F: Fn() + Send + Sync + 'static,
+{
     let orders = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&orders);
     let model = Arc::new(model);
     let mut builder = Builder::new();
     builder.max_branches = 100_000;
     if env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
-        builder.preemption_bound = Some(preemptions);
+        builder.preemption_bound = preemptions;
     }
     let clock = SystemClock::new();
     let start = clock.monotonic();
