@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::task::Poll;
@@ -68,8 +69,8 @@ fn repeat(run: impl Fn(u64)) {
     let clock = SystemClock::new();
     let end = clock.monotonic() + Duration::from_secs(seconds.unwrap_or(0));
     for seed in first.. {
-        println!("seed {seed}");
-        run(seed);
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed)));
+        assert!(outcome.is_ok(), "STRATALOG_STRESS_SEED={seed} begins with this run");
         if clock.monotonic() >= end && (seconds.is_some() || seed >= first + 5) {
             return;
         }
@@ -369,7 +370,7 @@ fn follow(stage: &Stage<'_>, seek: Seek) {
 
 /// As a thread, or as a future that is dropped if it has to wait.
 fn wait_a_moment(cursor: &mut Cursor, end: u64) -> Result<()> {
-    if end % 2 == 0 {
+    if end.is_multiple_of(2) {
         return cursor.wait(MOMENT).map(drop);
     }
     match Alarm::new().poll(&mut cursor.wait_async()) {

@@ -6,6 +6,7 @@
 //! concurrency need more than two of.
 
 #![cfg(loom)]
+#![expect(clippy::print_stdout, reason = "shown by --nocapture")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 

@@ -95,10 +95,12 @@ impl<F: FnOnce() + Send + 'static> Wake for Then<F> {
     }
 }
 
+type Use = fn(&Log);
+
 /// A task that is woken uses the log; under a lock of the log that would wait for itself.
 #[test]
 fn a_task_that_uses_the_log_when_it_is_woken() {
-    let uses: [(&str, fn(&Log)); 3] = [
+    let uses: [(&str, Use); 3] = [
         ("a task that appends when it is woken", |log| {
             log.append("then").unwrap();
         }),
@@ -121,19 +123,50 @@ fn a_task_that_uses_the_log_when_it_is_woken() {
     }
 }
 
-/// The same, told by a failed sync, a refused write and a write: each tells from another place.
+/// A task that waits for a level, and what tells it: each from another place.
+struct Telling {
+    name: &'static str,
+    level: Durability,
+    cause: fn(&Disk),
+    call: fn(&Log) -> Result<()>,
+}
+
+const TELLINGS: [Telling; 5] = [
+    Telling {
+        name: "a task that is told of a failed sync",
+        level: Durability::Synced,
+        cause: Disk::lose_what_is_synced_next,
+        call: Log::sync,
+    },
+    Telling {
+        name: "a task that is told of a refused write",
+        level: Durability::Synced,
+        cause: |disk| disk.refuse_write(0, 0),
+        call: Log::sync,
+    },
+    Telling {
+        name: "a task that is told of a leader's write",
+        level: Durability::Written,
+        cause: |_| {},
+        call: Log::sync,
+    },
+    Telling {
+        name: "a task that is told of a write",
+        level: Durability::Written,
+        cause: |_| {},
+        call: |log| log.append_with(Durability::Written, "2").map(drop),
+    },
+    Telling {
+        name: "a task that is told of a write refused to another",
+        level: Durability::Written,
+        cause: |disk| disk.refuse_write(0, 0),
+        call: |log| log.append_with(Durability::Written, "2").map(drop),
+    },
+];
+
 #[test]
-fn a_task_that_uses_the_log_when_it_is_told_otherwise() {
-    let causes: [(&str, Durability, fn(&Disk)); 3] = [
-        ("a task that is told of a failed sync", Durability::Synced, |disk| {
-            disk.lose_what_is_synced_next();
-        }),
-        ("a task that is told of a refused write", Durability::Synced, |disk| {
-            disk.refuse_write(0, 0);
-        }),
-        ("a task that is told of a write", Durability::Written, |_| {}),
-    ];
-    for (name, level, cause) in causes {
+fn a_task_that_uses_the_log_whoever_tells_it() {
+    for Telling { name, level, cause, call } in TELLINGS {
         explore(name, None, move || {
             let disk = Disk::default();
             let log = begun(&disk, Durability::Synced);
@@ -143,7 +176,7 @@ fn a_task_that_uses_the_log_when_it_is_told_otherwise() {
             let waker = Then::waker(move || drop((used.append("then"), used.close())));
             assert!(poll(&mut wait, &waker).is_pending());
             cause(&disk);
-            drop(log.append("2"));
+            drop(call(&log));
             assert!(poll(&mut wait, Waker::noop()).is_ready());
         });
     }

@@ -82,7 +82,7 @@ impl Disk {
         let files = self.0.files.lock().unwrap();
         let keep = |(path, contents): (&PathBuf, &Arc<Contents>)| {
             let bytes = contents.bytes.lock().unwrap();
-            let kept = Contents::new(contents.is_segment);
+            let kept = Contents::of(path);
             *kept.bytes.lock().unwrap() =
                 Bytes { live: bytes.durable.clone(), durable: bytes.durable.clone() };
             (path.clone(), Arc::new(kept))
@@ -106,8 +106,7 @@ impl Storage for Disk {
         let contents = match (files.get(path), mode) {
             (None, OpenMode::Create) => {
                 self.check_locked();
-                let is_segment = path.extension().is_some_and(|extension| extension == "log");
-                let contents = Arc::new(Contents::new(is_segment));
+                let contents = Arc::new(Contents::of(path));
                 files.insert(path.to_owned(), Arc::clone(&contents));
                 contents
             }
@@ -196,9 +195,9 @@ struct Bytes {
 }
 
 impl Contents {
-    fn new(is_segment: bool) -> Self {
+    fn of(path: &Path) -> Self {
         Self {
-            is_segment,
+            is_segment: path.extension().is_some_and(|extension| extension == "log"),
             bytes: Mutex::default(),
             device: Device::new(0),
             blocks: Mutex::default(),
