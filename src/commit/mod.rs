@@ -131,10 +131,13 @@ impl Commit {
         let mut writer = self.writer.lock();
         let closed =
             synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
+        // Nor synced: a leader looks whether it may once it holds this.
+        let syncing = self.syncing.lock();
         let mut front = self.front.lock();
         front.life.end_close();
         news.failed(front.waiters.take_all(), &front::closed());
         drop(front);
+        drop(syncing);
         drop(writer);
         news.tell();
         closed

@@ -159,6 +159,8 @@ impl LockGuard for Lock {}
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        let files: Vec<_> = self.0.0.files.lock().unwrap().values().cloned().collect();
+        files.iter().filter(|contents| contents.is_segment).for_each(|file| file.meet_others());
         self.0.0.locked.store(false, Ordering::Relaxed);
     }
 }
@@ -275,11 +277,11 @@ impl File for OpenFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let contents = &self.contents;
+        contents.meet_others();
         self.disk.check_locked();
         assert!(!contents.failed.load(Ordering::Relaxed), "a sync is tried again that failed");
         let at_once = contents.syncing.swap(true, Ordering::Relaxed);
         assert!(!at_once || contents.failed.load(Ordering::Relaxed), "two threads sync at once");
-        contents.meet_others();
         let (has_news, covered) = {
             let bytes = contents.bytes.lock().unwrap();
             let has_news = contents.is_segment && bytes.live != bytes.durable;
