@@ -277,7 +277,10 @@ impl<'a> Appender<'a> {
         let records = numbers.clone().map(|nth| signature(nth).record());
         let end = log.end_offset();
         let outcome = match (self.numbers.below(4), batch) {
-            (0, _) => log.append_at_with(level, end, records),
+            (0, _) => {
+                let appended = log.append_at_with(level, end, records);
+                appended.inspect(|range| assert_eq!(range.start, end))
+            }
             (_, 1) => {
                 let appended = log.append_with(level, signature(start).record());
                 appended.map(|offset| offset..offset + 1)
