@@ -69,6 +69,7 @@ mod retention;
 mod segment;
 mod state;
 pub mod storage;
+mod sync;
 mod units;
 
 #[cfg(stratalog_bugs)]

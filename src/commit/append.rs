@@ -20,8 +20,8 @@ use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::record;
 use crate::options::Durability;
 use crate::record::Record;
+use crate::sync::MutexGuard;
 use crate::units::Offset;
-use parking_lot::MutexGuard;
 use std::ops::Range;
 
 /// Records of this encoded length or more are encoded before the lock is taken.

@@ -1,33 +1,27 @@
 //! What the write side has done since the log was opened, counted where I/O is done anyway.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Counters that only grow. Each is read on its own, so two of them may be from different moments.
-#[derive(Debug, Default)]
+/// Counters that only grow.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) writes: Counter,
-    pub(crate) written_bytes: Counter,
-    pub(crate) refused_writes: Counter,
-    pub(crate) syncs: Counter,
+    pub(crate) writes: u64,
+    pub(crate) written_bytes: u64,
+    pub(crate) refused_writes: u64,
+    pub(crate) syncs: u64,
     /// Commits that a sync covered, all together.
-    pub(crate) group_commits: Counter,
+    pub(crate) group_commits: u64,
     /// The most that one sync covered.
-    pub(crate) largest_group: Counter,
+    pub(crate) largest_group: u64,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+impl Counters {
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.writes += 1;
+        self.written_bytes += bytes as u64;
     }
 
-    pub(super) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(super) fn raise(&self, to: u64) {
-        self.0.fetch_max(to, Ordering::Relaxed);
+    pub(super) fn synced(&mut self, commits: usize) {
+        self.syncs += 1;
+        self.group_commits += commits as u64;
+        self.largest_group = self.largest_group.max(commits as u64);
     }
 }

@@ -79,7 +79,6 @@ impl Commit {
                 Ok(()) => self.written(chunk, news),
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
-                    self.counters.refused_writes.add(1);
                     return Err(self.take_back(writer, error, news));
                 }
                 Err(Failure::Broken(error)) => return Err(self.poison(error, news)),
@@ -92,8 +91,7 @@ impl Commit {
         let Some(end) = chunk.end_offset() else { return };
         let mut front = self.front.lock();
         front.written_bytes += chunk.record_bytes();
-        self.counters.writes.add(1);
-        self.counters.written_bytes.add(chunk.bytes.len() as u64);
+        front.counters.written(chunk.bytes.len());
         front.tail.written(chunk);
         self.marks.set_written(end);
         let visible = self.marks.visible().max(end);
@@ -111,6 +109,7 @@ impl Commit {
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes = front.written_bytes + front.tail.record_bytes();
+        front.counters.refused_writes += 1;
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
@@ -135,6 +134,8 @@ impl Commit {
         // An error of this sync would be kept from the leader's, which runs on the same file: one
         // at a time, and the poison before the other goes on.
         let _syncing = self.syncing.lock();
+        // The leader's may have failed, and then a sync of this file proves nothing.
+        self.front.lock().life.check_writable()?;
         writer.erase_residue().map_err(|error| self.poison(error, news))
     }
 

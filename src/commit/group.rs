@@ -25,8 +25,9 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::options::Durability;
+use crate::sync::MutexGuard;
+use crate::sync::thread;
 use crate::units::Offset;
-use parking_lot::MutexGuard;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -187,7 +188,7 @@ impl Commit {
         // this thread's too.
         drop(self.sync_once(&mut news));
         self.hand_on_lead();
-        // Not before: whoever is told may close the log, and that takes a leader.
+        // Not before: a task may close the log when it is woken, and that takes a leader.
         news.tell();
     }
 
@@ -219,13 +220,18 @@ impl Commit {
             if self.clock.monotonic().saturating_sub(start) >= GATHER {
                 break;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
     /// Writes and syncs what there is; those it covers are among the news.
     fn sync_once(&self, news: &mut News) -> Result<()> {
-        let target = match self.write_out(self.marks.end(), Purpose::Sync) {
+        let until = self.marks.end();
+        let written = self.write_with(&mut self.writer.lock(), until, Purpose::Sync, news);
+        // A thread need not wait for the sync to hear of a write. A task may close the log when it
+        // is woken, and that takes a leader.
+        news.tell_threads();
+        let target = match written {
             Ok(target) => target,
             Err(_) => {
                 self.front.lock().life.check_writable()?;
@@ -262,10 +268,8 @@ impl Commit {
         self.marks.set_durable(durable);
         let reached = front.waiters.take_reached(Mark::Durable, durable);
         let released = reached.len();
-        self.counters.syncs.add(1);
-        self.counters.group_commits.add(released as u64);
-        self.counters.largest_group.raise(released as u64);
         news.reached(reached);
+        front.counters.synced(released);
         front.company = released + front.waiters.durable_count();
         self.count_committing(&front);
         drop(front);

@@ -17,6 +17,8 @@ mod cut;
 mod flow;
 mod front;
 mod group;
+#[cfg(all(test, loom))]
+mod models;
 mod tail;
 mod waiters;
 mod watermarks;
@@ -47,11 +49,11 @@ use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Row;
 use crate::storage::Clock;
+use crate::sync::AtomicUsize;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// The write side of a log.
 #[derive(Debug)]
@@ -67,7 +69,6 @@ pub(crate) struct Commit {
     syncing: Mutex<()>,
     /// How many commits wait for the next sync; a copy for the leader, who looks without the lock.
     committing: AtomicUsize,
-    counters: Counters,
 }
 
 impl Commit {
@@ -89,7 +90,6 @@ impl Commit {
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
-            counters: Counters::default(),
         }
     }
 
@@ -97,14 +97,11 @@ impl Commit {
         &self.marks
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Bytes of records that are not durable yet, and the append time of the last record.
-    pub(crate) fn unsynced(&self) -> (u64, Timestamp) {
+    /// What was done, how many bytes of records are not durable yet, and the append time of the
+    /// last record.
+    pub(crate) fn doings(&self) -> (Counters, u64, Timestamp) {
         let front = self.front.lock();
-        (front.unsynced_bytes(), front.tail.last_at())
+        (front.counters, front.unsynced_bytes(), front.tail.last_at())
     }
 
     /// Whether records may be appended.
@@ -174,10 +171,13 @@ impl Commit {
         let mut writer = self.writer.lock();
         let closed =
             synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
+        // Nor synced: a leader looks whether it may once it holds this.
+        let syncing = self.syncing.lock();
         let mut front = self.front.lock();
         front.life.end_close();
         news.failed(front.waiters.take_all(), &front::closed());
         drop(front);
+        drop(syncing);
         drop(writer);
         news.tell();
         closed

@@ -8,14 +8,15 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::thread;
+use crate::sync::thread::Thread;
 use crate::units::Offset;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::thread;
-use std::thread::Thread;
 use std::time::Duration;
 
 /// The mark a waiter waits for.
@@ -156,6 +157,19 @@ impl Waiter {
             place.outcome = Some(outcome);
         }
         wake(place);
+    }
+
+    /// As [`tell`](Waiter::tell), unless that would wake a task; `false` if it would.
+    fn tell_thread(&self, outcome: &Result<()>) -> bool {
+        let mut place = self.place.lock();
+        if let Some(Wake::Task(_)) = place.wake {
+            return false;
+        }
+        if place.outcome.is_none() {
+            place.outcome = Some(outcome.clone());
+        }
+        wake(place);
+        true
     }
 
     /// Makes it lead the next sync; `false` if it has gone already.
@@ -303,6 +317,11 @@ impl News {
 
     pub(crate) fn failed(&mut self, waiters: Vec<Arc<Waiter>>, error: &Error) {
         self.0.extend(waiters.into_iter().map(|waiter| (waiter, Err(error.clone()))));
+    }
+
+    /// Tells threads; tasks, which do what they like when they are woken, stay among the news.
+    pub(crate) fn tell_threads(&mut self) {
+        self.0.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
     pub(crate) fn tell(self) {

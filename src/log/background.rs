@@ -7,9 +7,11 @@ use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
 use crate::log::keeper::Keeper;
+use crate::sync::thread;
+use crate::sync::thread::Builder;
+use crate::sync::thread::JoinHandle;
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// The threads, until they are stopped.
@@ -58,12 +60,12 @@ impl Background {
         for (bell, _) in &self.threads {
             bell.call(Urgency::Stop);
         }
-        for (_, thread) in self.threads {
+        for (_, joined) in self.threads {
             // A task that one of them woke may let go of the last handle: that one ends by itself.
-            if thread.thread().id() != std::thread::current().id() {
+            if joined.thread().id() != thread::current().id() {
                 // A panic of the thread is a bug that has been reported on its own; closing goes
                 // on.
-                drop(thread.join());
+                drop(joined.join());
             }
         }
     }

@@ -11,8 +11,8 @@ use crate::retention::Retention;
 use crate::retention::RetentionReport;
 use crate::state::Segments;
 use crate::storage::Clock;
+use crate::sync::Mutex;
 use crate::units::Timestamp;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -27,8 +27,8 @@ use crate::options::Options;
 use crate::state::Recovery;
 use crate::state::out_of_range;
 use crate::storage::LockGuard;
+use crate::sync::Mutex;
 use crate::units::Offset;
-use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 

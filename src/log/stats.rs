@@ -97,8 +97,7 @@ impl Log {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let segments = self.segments();
-        let (unsynced_bytes, last_at) = self.commit().unsynced();
-        let counters = self.commit().counters();
+        let (counters, unsynced_bytes, last_at) = self.commit().doings();
         let last = self.0.keeper.last.lock().clone();
         Stats {
             start_offset: self.start_offset(),
@@ -112,12 +111,12 @@ impl Log {
             oldest: segments.iter().find_map(|segment| segment.first_appended_at),
             newest: Some(last_at).filter(|at| *at > Timestamp::MIN),
             unsynced_bytes,
-            writes: counters.writes.get(),
-            written_bytes: counters.written_bytes.get(),
-            refused_writes: counters.refused_writes.get(),
-            syncs: counters.syncs.get(),
-            group_commits: counters.group_commits.get(),
-            largest_group: counters.largest_group.get(),
+            writes: counters.writes,
+            written_bytes: counters.written_bytes,
+            refused_writes: counters.refused_writes,
+            syncs: counters.syncs,
+            group_commits: counters.group_commits,
+            largest_group: counters.largest_group,
             maintained_at: last.run_at,
             last_error: self.commit().poison_error().or(last.error),
         }

@@ -22,11 +22,11 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::storage::PartialWrite;
+use crate::sync::AtomicU64;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// How far ahead of small synced writes the file is filled with zeros: overwriting blocks that are
 /// there already spares the sync a change of the file's metadata.

@@ -50,12 +50,13 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::Map;
 use crate::storage::OpenMode;
+use crate::sync::AtomicU64;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// A segment that can be read: sealed, or the active one up to what is written.
 #[derive(Debug)]

@@ -31,12 +31,14 @@ use crate::options::ReadMode;
 use crate::segment::Segment;
 use crate::state::cuts::Cuts;
 use crate::storage::Dir;
+use crate::sync::AtomicU64;
+use crate::sync::Mutex;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// How many sealed segments stay open after their readers have gone: each is a file, a map and an
 /// index of up to a 256th of its size.

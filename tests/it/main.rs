@@ -26,6 +26,7 @@ mod roll;
 #[cfg(stratalog_bugs)]
 mod seeded;
 mod space;
+mod stress;
 mod support;
 mod tidy;
 mod time;
