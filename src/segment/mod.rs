@@ -17,6 +17,7 @@ pub(crate) use active::Active;
 pub(crate) use active::FrameNote;
 pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
+pub(crate) use recover::Bounds;
 pub(crate) use recover::Claim;
 pub(crate) use recover::Decision;
 pub(crate) use recover::FileState;

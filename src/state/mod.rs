@@ -138,7 +138,14 @@ impl Segments {
         if let Some(segment) = self.kept_open(id) {
             return Ok(segment);
         }
-        let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode)?;
+        let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode);
+        // None of its records can be read, whatever is behind a header that is not its own.
+        let segment = segment.map_err(|error| match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::UnsupportedVersion => {
+                error.with_readable_from(row.end_offset)
+            }
+            _ => error,
+        })?;
         let segment = Arc::new(segment);
         self.keep_open(Arc::clone(&segment));
         Ok(segment)

@@ -26,6 +26,7 @@ use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
 use crate::segment;
 use crate::segment::Active;
+use crate::segment::Bounds;
 use crate::segment::Claim;
 use crate::segment::Decision;
 use crate::segment::FileState;
@@ -41,6 +42,7 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
+use crate::units::Timestamp;
 
 /// A log that can be served.
 #[derive(Debug)]
@@ -178,7 +180,10 @@ impl Run<'_> {
             RowState::Active => (Role::Active, (row.byte_len, row.end_offset), size),
             _ => (Role::Written, first_frame, size.min(row.byte_len)),
         };
-        let mut scan = segment::scan_tail(&file, header.seed, from, end, proven)?;
+        let going_on = role == Role::Active && row.record_count > 0;
+        let since = if going_on { row.first_appended_at } else { Timestamp::MIN };
+        let bounds = Bounds { seed: header.seed, base_offset: row.base_offset, since };
+        let mut scan = segment::scan_tail(&file, bounds, from, end, proven)?;
         if role == Role::Written
             && scan.tail == Tail::End
             && (scan.end_position, scan.end_offset) != (row.byte_len, row.end_offset)
@@ -266,7 +271,8 @@ impl Run<'_> {
         }
         if let Some(cut) = cut {
             self.manifest.rows.truncate(cut + 1);
-            self.manifest.truncation_epoch += 1;
+            let epoch = &mut self.manifest.truncation_epoch;
+            *epoch = epoch.saturating_add(1);
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {

@@ -11,6 +11,7 @@ mod crash;
 mod cursor;
 mod examples;
 mod failure;
+mod forged;
 mod golden;
 mod hostile;
 mod kill;
