@@ -9,6 +9,7 @@ mod concurrency;
 mod corruption;
 mod crash;
 mod cursor;
+mod damage;
 mod examples;
 mod failure;
 mod forged;
