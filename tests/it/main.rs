@@ -10,6 +10,7 @@ mod corruption;
 mod crash;
 mod cursor;
 mod damage;
+mod environment;
 mod examples;
 mod failure;
 mod forged;
