@@ -60,6 +60,8 @@ mod commit;
 mod cursor;
 mod error;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod log;
 mod manifest;
 mod options;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["state"],
     &["commit"],
     &["cursor"],
-    &["log"],
+    &["log", "fuzzing"],
     &["lib"],
 ];
 
