@@ -61,6 +61,8 @@ mod commit;
 mod cursor;
 mod error;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod log;
 mod manifest;
 mod options;

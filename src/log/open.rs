@@ -25,6 +25,7 @@ use crate::options::Maintenance;
 use crate::options::Options;
 use crate::segment::Reading;
 use crate::state::Found;
+use crate::state::Proof;
 use crate::state::Recovered;
 use crate::state::Recovery;
 use crate::state::Segments;
@@ -119,11 +120,11 @@ impl Options {
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
-        Ok(Recovered { manifest, active: None, report })
+        Ok(Recovered { manifest, active: None, report, proof: Proof::Durable })
     }
 
     fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report } = recovered;
+        let Recovered { manifest, active, report, proof } = recovered;
         let settings = Settings {
             tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
             max_batch_bytes: self.max_batch_bytes,
@@ -139,7 +140,8 @@ impl Options {
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };
-        let state = State { manifest, active: active.as_ref().map(|a| Arc::clone(a.segment())) };
+        let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
+        let state = State { manifest, active: segment, proof };
         let segments = Arc::new(Segments::new(dir.clone(), self.read_mode, state));
         let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
         let reading = self.reading();

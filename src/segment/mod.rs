@@ -22,6 +22,7 @@ pub(crate) use active::Reading;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
 pub(crate) use records::Records;
+pub(crate) use recover::Bounds;
 pub(crate) use recover::Claim;
 pub(crate) use recover::Decision;
 pub(crate) use recover::FileState;

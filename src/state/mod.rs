@@ -44,12 +44,23 @@ use std::sync::atomic::Ordering;
 /// index of up to a 256th of its size.
 const OPEN_MAX: usize = 64;
 
+/// Whether the manifest is known to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    Durable,
+    /// It was found, and could not be replaced for want of space. The sync that should have made it
+    /// durable may have failed in a process that is gone: it must be replaced before anything
+    /// that it names is relied on.
+    None,
+}
+
 /// What the log consists of, at one moment.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) manifest: Manifest,
     /// The segment of the manifest's active row.
     pub(crate) active: Option<Arc<Segment>>,
+    pub(crate) proof: Proof,
 }
 
 impl State {
@@ -150,7 +161,7 @@ impl Segments {
         if takes != Takes::Nothing {
             self.cuts.store(changing.begin(), Ordering::Release);
         }
-        let after = Arc::new(State { manifest, active });
+        let after = Arc::new(State { manifest, active, proof: Proof::Durable });
         *self.state.write() = Arc::clone(&after);
         self.let_go(&before, &after);
         settle();
@@ -161,6 +172,15 @@ impl Segments {
         };
         self.cuts.store(changing.settle(truncated_to), Ordering::Release);
         Ok(())
+    }
+
+    /// Makes sure that the manifest is durable.
+    pub(crate) fn prove(&self) -> Result<(), Failure> {
+        let state = self.state();
+        match state.proof {
+            Proof::Durable => Ok(()),
+            Proof::None => self.change(state.active.clone(), |_| {}),
+        }
     }
 
     /// Keeps open what readers will look for, and lets go of what has gone.
@@ -237,7 +257,14 @@ impl Segments {
         if let Some(segment) = self.kept_open(id) {
             return Ok(segment);
         }
-        let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode)?;
+        let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode);
+        // None of its records can be read, whatever is behind a header that is not its own.
+        let segment = segment.map_err(|error| match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::UnsupportedVersion => {
+                error.with_readable_from(row.end_offset)
+            }
+            _ => error,
+        })?;
         let segment = Arc::new(segment);
         self.keep_open(Arc::clone(&segment));
         Ok(segment)

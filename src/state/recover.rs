@@ -29,6 +29,7 @@ use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
 use crate::segment;
 use crate::segment::Active;
+use crate::segment::Bounds;
 use crate::segment::Claim;
 use crate::segment::Decision;
 use crate::segment::FileState;
@@ -37,6 +38,7 @@ use crate::segment::Reading;
 use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
+use crate::state::Proof;
 use crate::state::leftovers::Leftovers;
 use crate::state::report::Found;
 use crate::state::report::Recovery;
@@ -44,6 +46,7 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
+use crate::units::Timestamp;
 
 /// A log that can be served.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) active: Option<Active>,
     pub(crate) report: Recovery,
+    pub(crate) proof: Proof,
 }
 
 /// Brings the directory of a log into a state that is durable and whole.
@@ -58,7 +62,8 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
     let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
     Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
-    let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
+    let (report, proof) = (Recovery::default(), Proof::Durable);
+    let mut recovery = Run { dir, manifest, reading, report, proof };
     let active = if recovery.is_clean(&leftovers)? {
         recovery.report.found = Found::Clean;
         recovery.resume_closed()?
@@ -69,8 +74,12 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
         // Segments behind the cut have become leftovers too.
         leftovers = Leftovers::find(dir, &recovery.manifest)?;
     }
-    recovery.report.removed_files = leftovers.remove(dir)?;
-    Ok(Recovered { manifest: recovery.manifest, active, report: recovery.report })
+    let Run { manifest, mut report, proof, .. } = recovery;
+    if proof == Proof::Durable {
+        // Otherwise the manifest before may come back, which names some of them.
+        report.removed_files = leftovers.remove(dir)?;
+    }
+    Ok(Recovered { manifest, active, report, proof })
 }
 
 /// One recovery under way.
@@ -79,6 +88,7 @@ struct Run<'a> {
     manifest: Manifest,
     reading: Reading,
     report: Recovery,
+    proof: Proof,
 }
 
 /// A segment that was scanned.
@@ -140,7 +150,10 @@ impl Run<'_> {
         match manifest::replace(self.dir, &self.manifest) {
             // Nothing was cut, so the old manifest is still true; it only knows less.
             Err(Failure::Refused(error))
-                if cut.is_none() && error.kind() == ErrorKind::StorageFull => {}
+                if cut.is_none() && error.kind() == ErrorKind::StorageFull =>
+            {
+                self.proof = Proof::None;
+            }
             replaced => replaced.map_err(Failure::into_error)?,
         }
         Ok(active)
@@ -191,7 +204,10 @@ impl Run<'_> {
             RowState::Active => (Role::Active, (row.byte_len, row.end_offset), size),
             _ => (Role::Written, first_frame, size.min(row.byte_len)),
         };
-        let mut scan = segment::scan_tail(&file, header.seed, from, end, proven)?;
+        let going_on = role == Role::Active && row.record_count > 0;
+        let since = if going_on { row.first_appended_at } else { Timestamp::MIN };
+        let bounds = Bounds { seed: header.seed, base_offset: row.base_offset, since };
+        let mut scan = segment::scan_tail(&file, bounds, from, end, proven)?;
         if role == Role::Written
             && scan.tail == Tail::End
             && (scan.end_position, scan.end_offset) != (row.byte_len, row.end_offset)
@@ -289,7 +305,8 @@ impl Run<'_> {
         if let Some(cut) = cut {
             let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
             self.manifest.rows.truncate(later);
-            self.manifest.truncation_epoch += 1;
+            let epoch = &mut self.manifest.truncation_epoch;
+            *epoch = epoch.saturating_add(1);
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {

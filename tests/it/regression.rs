@@ -111,3 +111,39 @@ fn check(log: &Log, acknowledged: &[(Offset, String)]) {
         assert_eq!(entry.unwrap().value(), value.as_bytes(), "offset {offset}");
     }
 }
+
+/// The directory's sync behind the rename of the manifest failed, and the process ended. The next
+/// one found the new manifest, could not replace it because the disk was full, and relied on it:
+/// a power cut brought the old one back, which did not name the segment that had been written to.
+#[test]
+fn a_manifest_that_may_not_be_durable_is_replaced_before_records_are() {
+    let mut tried = 0;
+    for nth in 1..16 {
+        let machine = FaultyStorage::memory();
+        machine.inject(Fault::new(Op::SyncDir, io::ErrorKind::Other).nth(nth));
+        if rolls_once(&machine).is_ok() {
+            break;
+        }
+        machine.kill();
+        machine.heal();
+        machine.set_free(Some(0));
+        // On a full disk a log that has no file yet cannot be made.
+        let Ok(log) = tiny(machine.process()).open(DIR) else { continue };
+        let end = log.end_offset();
+        let refused = log.append("while it is full").map(drop);
+        machine.set_free(None);
+        let end = if refused.is_ok() { end + 1 } else { end };
+        assert_eq!(log.append("afterwards").unwrap(), end);
+        let after = tiny(machine.crash(Crash::DropUnsynced).process()).open(DIR).unwrap();
+        assert_eq!(after.end_offset(), end + 1, "call {nth}");
+        tried += 1;
+    }
+    assert!(tried > 1, "{tried}");
+}
+
+fn rolls_once(machine: &FaultyStorage) -> stratalog::Result<()> {
+    let log = tiny(machine.process()).open(DIR)?;
+    log.append_batch(["a", "b", "c"])?;
+    log.roll()?;
+    log.append_with(Written, "begins a segment").map(drop)
+}

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["state"],
     &["commit"],
     &["cursor"],
-    &["log"],
+    &["log", "fuzzing"],
     &["lib"],
 ];
 

@@ -191,6 +191,11 @@ impl Tail {
             Error::new(ErrorKind::OutOfRange, "the log has used up its offsets")
                 .with_offset(self.end)
         })?;
+        // The id behind the last one could not be written down. No log gets there but a forged one.
+        if self.next_segment_id == u64::MAX {
+            let what = "the log has used up its segment ids";
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(self.end));
+        }
         if self.open.is_some_and(|open| !self.takes(open, &arrival, end)) {
             self.close_frame(durable, None);
         }

@@ -123,6 +123,7 @@ impl Writer {
     ) -> Result<(), Failure> {
         self.residue = 0;
         self.has_tried = true;
+        self.segments.prove()?;
         let begins = self
             .active
             .as_ref()

@@ -81,6 +81,7 @@ enum Naming {
 
 #[derive(Clone, Debug)]
 struct Manifest {
+    start: u64,
     rows: Vec<Row>,
 }
 
@@ -374,7 +375,7 @@ impl Rules {
         let Some((path, manifest)) = found else {
             return Some("no manifest is durable".into());
         };
-        let mut covered = 0;
+        let mut covered = manifest.start;
         for row in manifest.rows.iter().filter(|row| row.base < end) {
             let path = path.with_file_name(row.name());
             covered = if row.state == ACTIVE { end } else { row.end };
@@ -390,6 +391,8 @@ impl Rules {
             if node.unsynced.is_empty() && node.lost.is_empty() {
                 continue;
             }
+            // What a truncation cut off need not be synced.
+            let end = if row.state == ACTIVE { end } else { end.min(row.end) };
             let (position, reached) = node.walk(row.base, end);
             if reached < end && row.state == ACTIVE {
                 return Some(format!("{} ends at {reached}", name(&path)));
@@ -475,7 +478,7 @@ impl Manifest {
             let durable_len = if durable { number(row, 24) } else { SEGMENT_HEADER };
             Row { id: number(row, 0), base, end, state, durable_len }
         });
-        Some(Self { rows: rows.collect() })
+        Some(Self { start: number(&bytes, 32), rows: rows.collect() })
     }
 
     fn row(&self, path: &Path) -> Option<&Row> {
