@@ -1,10 +1,11 @@
 //! What a log may be: the worlds that agree with all that was done, acknowledged and seen.
 //!
-//! A world is a log in the plainest way: where it starts, its records in order, and how many of them
-//! were acknowledged. What a crash leaves of a world is any prefix of whole units that is no shorter
-//! than what was acknowledged at the level that the crash leaves alone. An operation that is under
-//! way and changes more than the end (one that deletes, say) makes two worlds, with and without it;
-//! when it returns, one of them is left. What was seen after a crash is the one world from then on.
+//! A world is a log in the plainest way: where it starts, its records in order, and how many of
+//! them were acknowledged. What a crash leaves of a world is any prefix of whole units that is no
+//! shorter than what was acknowledged at the level that the crash leaves alone. An operation that
+//! is under way and changes more than the end (one that deletes, say) makes two worlds, with and
+//! without it; when it returns, one of them is left. What was seen after a crash is the one world
+//! from then on.
 
 use crate::support::medium::Hash;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What a power cut leaves: every way in which it can leave it, as a value that can be written down.
+//! What a power cut leaves: every way in which it can, as a value that can be written down.
 //!
 //! The pending changes of a disk are *units*: a change of names, a cut of a file, a piece of a
 //! write. Any set of them may get through; the lengths of files are chosen apart from that, out of
