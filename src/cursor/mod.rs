@@ -230,7 +230,9 @@ impl Cursor {
         let stand = self.stand.offset;
         if let Some(point) = lowest_end.filter(|point| *point < stand) {
             let what = format!("the records from offset {point} to {stand} have been truncated");
-            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(point));
+            // Where it can go on: the log may have been deleted up to behind that point since.
+            let nearest = point.max(start);
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(nearest));
         }
         if stand < start {
             return Err(out_of_range(stand, start, (start, end)));

@@ -264,6 +264,7 @@ fn segment(
     Arc::new(Segment {
         header,
         file,
+        has_ended: false,
         read_mode: reading.mode,
         map_len: reading.map_len,
         end_offset: AtomicU64::new(end.1.get()),

@@ -64,6 +64,8 @@ use std::sync::atomic::Ordering;
 pub(crate) struct Segment {
     header: SegmentHeader,
     file: Handle,
+    /// It has ended; a truncation may have ended it inside its last frame.
+    has_ended: bool,
     read_mode: ReadMode,
     /// How far a map of the file should reach, so that a growing file is mapped once.
     map_len: u64,
@@ -87,6 +89,7 @@ impl Segment {
         Ok(Self {
             header,
             file,
+            has_ended: true,
             read_mode,
             map_len: row.byte_len,
             end_offset: AtomicU64::new(row.end_offset.get()),
@@ -114,6 +117,11 @@ impl Segment {
 
     pub(crate) fn handle(&self) -> &Handle {
         &self.file
+    }
+
+    /// Whether a frame may reach past the end offset, if it is the last.
+    fn may_be_cut(&self) -> bool {
+        self.has_ended
     }
 
     /// Position of the end of the last frame that may be read.

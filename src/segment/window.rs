@@ -251,8 +251,9 @@ impl Window {
             let behind = position.saturating_add(header.frame_len());
             if behind > end {
                 Err(DecodeError::Short)
-            } else if behind < end && header.end_offset() > self.segment.end_offset() {
-                // The last one may, in a segment that was cut back inside it.
+            } else if header.end_offset() > self.segment.end_offset()
+                && !(behind == end && self.segment.may_be_cut())
+            {
                 Err(DecodeError::Malformed("a frame reaches past the end of its segment"))
             } else {
                 Ok(header)

@@ -215,8 +215,10 @@ fn a_cursor_behind_a_truncation_is_told_even_if_the_log_has_grown_past_it() {
             assert_same(before.next().unwrap().unwrap(), at(nth), record);
         }
         assert_eq!(Record::from(before.next().unwrap().unwrap()), full(1)[0]);
-        behind.seek(Seek::Offset(at(12))).unwrap();
-        assert_eq!(Record::from(behind.next().unwrap().unwrap()), full(1)[0]);
+        log.delete_before(at(13)).unwrap();
+        assert_out_of_range(behind.next(), 13);
+        behind.seek(Seek::Offset(at(13))).unwrap();
+        assert_eq!(Record::from(behind.next().unwrap().unwrap()), full(2)[1]);
     }
 }
 
