@@ -205,7 +205,8 @@ impl Options {
     }
 
     /// Is called, on a thread of the log, with each error of the work that no call waits for;
-    /// [`Stats::last_error`](crate::Stats::last_error) has the last one. It must not block.
+    /// [`Stats::last_error`](crate::Stats::last_error) has the last one. It must not block, nor
+    /// close the log.
     pub fn on_background_error(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_background_error = OnError(Some(Arc::new(call)));
         self

@@ -138,8 +138,8 @@ impl Commit {
         let end = front.tail.end();
         // If it failed and yet is in the log, it is there from its first record on.
         let whole = |error: Error| match error.offset() {
-            Some(_) => error.with_offset(start),
-            None => error,
+            Some(_) if error.kind() != ErrorKind::OutOfRange => error.with_offset(start),
+            _ => error,
         };
         self.added(front, len as u64, level).map_err(whole)?;
         Ok(start..end)

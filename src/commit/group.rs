@@ -37,6 +37,16 @@ use std::time::Duration;
 /// in two that take turns; waiting this long joins them again.
 const GATHER: Duration = Duration::from_micros(25);
 
+/// What becomes of one who looks on.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// The mark is there.
+    Reached,
+    Waiting(Arc<Waiter>),
+    /// The log has been cut.
+    Changed,
+}
+
 /// What a committer does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -49,23 +59,29 @@ impl Commit {
     pub(crate) fn sync(&self) -> Result<()> {
         let front = self.front.lock();
         let end = front.tail.end();
-        self.wait_in(front, end, Mark::Durable)
+        self.wait_in(front, end, Mark::Durable, Role::Syncer)
     }
 
     /// Blocks until the record at `offset` has reached `level`.
     pub(crate) fn wait_for_record(&self, offset: Offset, level: Durability) -> Result<()> {
         let front = self.front.lock();
         let (target, mark) = target(&front, offset, level)?;
-        self.wait_in(front, target, mark)
+        self.wait_in(front, target, mark, Role::Committer)
     }
 
     /// Blocks until the mark is at or beyond `target`, which is not beyond the end.
-    fn wait_in(&self, mut front: MutexGuard<'_, Front>, target: Offset, mark: Mark) -> Result<()> {
+    fn wait_in(
+        &self,
+        mut front: MutexGuard<'_, Front>,
+        target: Offset,
+        mark: Mark,
+        role: Role,
+    ) -> Result<()> {
         if self.reached(mark) >= target {
             return Ok(());
         }
         front.life.check_writable()?;
-        let waiter = Waiter::new(target, Role::Committer);
+        let waiter = Waiter::new(target, role);
         let part = self.enlist(&mut front, mark, &waiter);
         drop(front);
         self.see_through(&waiter, mark, part)
@@ -86,16 +102,20 @@ impl Commit {
         Ok(watched.map(|waiter| (waiter, mark)))
     }
 
-    /// An onlooker for `mark` to be at or beyond `target`; `None` if it is.
-    pub(crate) fn watch(&self, target: Offset, mark: Mark) -> Result<Option<Arc<Waiter>>> {
+    /// An onlooker for `mark` to be at or beyond `target`, unless what it knows of the log's cuts
+    /// has changed. A cut that comes later tells it.
+    pub(crate) fn watch(
+        &self,
+        target: Offset,
+        mark: Mark,
+        is_unchanged: impl FnOnce() -> bool,
+    ) -> Result<Watched> {
         let front = self.front.lock();
-        let end = front.tail.end();
-        if let Some(beyond) = target.checked_sub(1).filter(|offset| *offset > end) {
-            // It was cut while nobody stood there.
-            let what = format!("offset {beyond} is behind the end of the log at {end}");
-            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(end));
+        if !is_unchanged() {
+            return Ok(Watched::Changed);
         }
-        self.watch_in(front, target, mark, Role::Onlooker)
+        let waiter = self.watch_in(front, target, mark, Role::Onlooker)?;
+        Ok(waiter.map_or(Watched::Reached, Watched::Waiting))
     }
 
     fn watch_in(

@@ -29,6 +29,7 @@ pub(crate) use bell::Bell;
 pub(crate) use bell::Urgency;
 pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
+pub(crate) use group::Watched;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;

@@ -30,8 +30,10 @@ pub(crate) enum Mark {
 /// What a waiter is to the group: only a thread that waits for its own commit can lead a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// A thread inside `append`, `wait` or `sync`.
+    /// A thread inside `append` or `wait`.
     Committer,
+    /// A thread inside `sync`: it wants all that there is to be durable.
+    Syncer,
     /// A future: it wants a sync and cannot do it.
     Future,
     /// A cursor: it wants nothing done on its behalf.
@@ -247,7 +249,8 @@ impl Waiters {
 
     /// The first waiter that can lead the next sync.
     pub(crate) fn next_leader(&self) -> Option<Arc<Waiter>> {
-        self.durable.iter().find(|waiter| waiter.role == Role::Committer).cloned()
+        let leads = |role| matches!(role, Role::Committer | Role::Syncer);
+        self.durable.iter().find(|waiter| leads(waiter.role)).cloned()
     }
 
     /// Takes out those who want more than `written` now; those who look on stay.
@@ -261,8 +264,13 @@ impl Waiters {
         let next = end.checked_add(1).unwrap_or(Offset::MAX);
         self.take_if(|waiter| match waiter.role {
             Role::Onlooker => waiter.target > next,
-            Role::Committer | Role::Future => waiter.target > end,
+            Role::Committer | Role::Syncer | Role::Future => waiter.target > end,
         })
+    }
+
+    /// Takes out those who want all to be durable, since the log was cut and is.
+    pub(crate) fn take_syncers(&mut self) -> Vec<Arc<Waiter>> {
+        self.take_if(|waiter| waiter.role == Role::Syncer)
     }
 
     /// Takes out those whose target is at or below `start`.

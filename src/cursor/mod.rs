@@ -19,6 +19,8 @@ pub use seek::Seek;
 pub(crate) use view::View;
 pub use wait::Wait;
 
+use crate::commit::Waiter;
+use crate::commit::Watched;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
 use crate::error::Error;
@@ -27,8 +29,10 @@ use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::bytes::Reader;
 use crate::format::record;
+use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A place in the log, from which records are read in either direction.
@@ -108,37 +112,16 @@ impl Cursor {
     ///
     /// As [`next`](Cursor::next).
     pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
-        if self.cuts != self.view.cuts() {
-            self.catch_up()?;
-        }
-        let start = self.view.start();
-        let stand = loop {
-            let stand = self.stand.offset;
-            if stand < start {
-                return Err(out_of_range(stand, start, (start, self.view.end())));
+        let found = loop {
+            if self.cuts != self.view.cuts() {
+                self.catch_up()?;
             }
-            let before = match self.span {
-                span if span.len > 0 && span.base < stand => self.mark_before(&span, stand)?,
-                _ => None,
-            };
-            match before {
-                Some(before) if before.offset >= start => break before,
-                Some(_) => return Ok(None),
-                None => {}
-            }
-            // Nothing before it in this span: on to the span in front.
-            let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
-            // Nor does it go back to what may not be read yet.
-            let limit = limit.min(self.view.high_watermark());
-            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
-                return Ok(None);
-            };
-            match self.source.load_whole(&self.view, last) {
-                Ok(Some(span)) => self.enter(span),
-                Ok(None) => return Ok(None),
-                Err(error) => self.unless_cut(error)?,
+            let found = self.load_before();
+            if self.cuts == self.view.cuts() {
+                break found?;
             }
         };
+        let Some(stand) = found else { return Ok(None) };
         self.stand = stand;
         decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
     }
@@ -179,46 +162,99 @@ impl Cursor {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        wait::wait(&self.view, self.stand.offset, timeout)
+        match self.watch()? {
+            Some(waiter) => wait::wait(&self.view, &waiter, timeout),
+            None => Ok(true),
+        }
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
-        Wait::for_offset(&self.view, self.stand.offset)
+        let watched = self.watch();
+        Wait::for_watched(&self.view, watched)
+    }
+
+    /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
+    /// also while nobody waited.
+    fn watch(&mut self) -> Result<Option<Arc<Waiter>>> {
+        let target = self.stand.offset.checked_add(1).unwrap_or(Offset::MAX);
+        loop {
+            if self.cuts != self.view.cuts() {
+                self.catch_up()?;
+            }
+            let (view, cuts) = (&self.view, self.cuts);
+            match view.commit.watch(target, view.mark(), || view.cuts() == cuts)? {
+                Watched::Reached => return Ok(None),
+                Watched::Waiting(waiter) => return Ok(Some(waiter)),
+                Watched::Changed => {}
+            }
+        }
+    }
+
+    /// The place in front of the record before, whose span is loaded; `None` at the start.
+    fn load_before(&mut self) -> Result<Option<Stand>> {
+        let start = self.view.start();
+        loop {
+            let stand = self.stand.offset;
+            if stand < start {
+                return Err(out_of_range(stand, start, (start, self.view.end())));
+            }
+            let before = match self.span {
+                span if span.len > 0 && span.base < stand => self.mark_before(&span, stand)?,
+                _ => None,
+            };
+            match before {
+                Some(before) if before.offset >= start => return Ok(Some(before)),
+                Some(_) => return Ok(None),
+                None => {}
+            }
+            // Nothing before it in this span: on to the span in front.
+            let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
+            // Nor does it go back to what may not be read yet.
+            let limit = limit.min(self.view.high_watermark());
+            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
+                return Ok(None);
+            };
+            let Some(span) = self.source.load_whole(&self.view, last)? else {
+                return Ok(None);
+            };
+            self.enter(span);
+        }
     }
 
     /// Loads the records in front of the cursor, behind the span it is through with; tells whether
     /// there are any.
     fn load(&mut self) -> Result<bool> {
+        loop {
+            let loaded = self.load_once();
+            if self.cuts == self.view.cuts() {
+                return loaded;
+            }
+            // The log was cut while it was looking.
+            self.catch_up()?;
+        }
+    }
+
+    fn load_once(&mut self) -> Result<bool> {
         while self.stand.at >= self.span.len {
             // Compaction may have removed the last records of the frame.
             let offset = self.stand.offset.max(self.span.end);
             let (start, end) = (self.view.start(), self.view.end());
             if offset < start || offset > end {
-                return Err(out_of_range(offset, offset.clamp(start, end), (start, end)));
+                let nearest = nearest(offset, (start, end));
+                return Err(out_of_range(offset, nearest, (start, end)));
             }
             if offset >= self.view.high_watermark() {
                 return Ok(false);
             }
-            match self.source.load(&self.view, offset) {
-                Ok(Some(span)) => {
-                    self.enter(span);
-                    self.skip_to(&span, offset)?;
-                }
-                Ok(None) => return Ok(false),
-                Err(error) => self.unless_cut(error)?,
-            }
+            let Some(span) = self.source.load(&self.view, offset)? else {
+                return Ok(false);
+            };
+            self.enter(span);
+            self.skip_to(&span, offset)?;
         }
         Ok(true)
-    }
-
-    /// Gives `error`, unless the log was cut while the cursor was looking.
-    #[cold]
-    fn unless_cut(&mut self, error: Error) -> Result<()> {
-        let before = self.cuts;
-        self.catch_up()?;
-        if self.cuts == before { Err(error) } else { Ok(()) }
     }
 
     /// Gets to know the cuts of the log since it last looked; an error if one of them took the

@@ -5,6 +5,7 @@ use crate::commit::Commit;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
+use crate::format::manifest::Row;
 use crate::options::OnError;
 use crate::retention;
 use crate::retention::Retention;
@@ -12,6 +13,7 @@ use crate::retention::RetentionReport;
 use crate::state::Segments;
 use crate::storage::Clock;
 use crate::sync::Mutex;
+use crate::units::Offset;
 use crate::units::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,10 +70,16 @@ impl Keeper {
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {
-        let (rows, start) = (self.commit.rows(), self.segments.start_offset());
-        let report = retention::plan(&rows, start, &self.retention, self.clock.now());
+        let plan = |rows: &[Row], start: Offset| {
+            retention::plan(rows, start, &self.retention, self.clock.now())
+        };
+        let mut report = plan(&self.commit.rows(), self.segments.start_offset());
         if report.removed_segments > 0 {
-            self.commit.delete_before(report.start_offset)?;
+            // The log may have been cut meanwhile: what counts is what there is now.
+            self.commit.delete_what(|rows, start| {
+                report = plan(rows, start);
+                report.start_offset
+            })?;
             self.remove_garbage()?;
         }
         Ok(report)
@@ -117,8 +125,9 @@ impl Keeper {
 
     /// How long there is nothing to do, if nothing happens; `None` for ever.
     fn rest(&self) -> Option<Duration> {
-        let due = retention::next_due(&self.commit.rows(), &self.retention, self.segment_age)?;
-        let left = due.since(self.clock.now()).unwrap_or_default();
+        self.retention.max_age.or(self.segment_age)?;
+        let due = retention::next_due(&self.commit.rows(), &self.retention, self.segment_age);
+        let left = due.map_or(LOOK_AGAIN, |due| due.since(self.clock.now()).unwrap_or_default());
         Some(left.clamp(REST, LOOK_AGAIN))
     }
 }

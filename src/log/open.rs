@@ -120,11 +120,12 @@ impl Options {
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
-        Ok(Recovered { manifest, active: None, report, proof: Proof::Durable })
+        let (proof, garbage) = (Proof::Durable, Vec::new());
+        Ok(Recovered { manifest, active: None, report, proof, garbage })
     }
 
     fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report, proof } = recovered;
+        let Recovered { manifest, active, report, proof, garbage } = recovered;
         let settings = Settings {
             tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
             max_batch_bytes: self.max_batch_bytes,
@@ -142,7 +143,8 @@ impl Options {
         };
         let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
         let state = State { manifest, active: segment, proof };
-        let segments = Arc::new(Segments::new(dir.clone(), self.read_mode, state));
+        let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
+        let segments = Arc::new(segments);
         let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
         let reading = self.reading();
         let writer = Writer::new(Arc::clone(&segments), reading, self.segment_bytes, active);

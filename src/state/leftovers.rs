@@ -54,6 +54,10 @@ impl Leftovers {
         self.names.is_empty()
     }
 
+    pub(super) fn into_names(self) -> Vec<String> {
+        self.names
+    }
+
     pub(super) fn remove(&self, dir: &Dir) -> Result<u64> {
         for name in &self.names {
             dir.remove(name)?;

@@ -204,9 +204,17 @@ impl Segments {
         }));
     }
 
+    /// Files to be removed as soon as the manifest is durable.
+    pub(crate) fn with_garbage(self, garbage: Vec<String>) -> Self {
+        Self { garbage: Mutex::new(garbage), ..self }
+    }
+
     /// Removes the files of segments that are gone. What cannot be removed is garbage for the next
     /// open.
     pub(crate) fn remove_garbage(&self) -> Result<()> {
+        if self.state().proof == Proof::None {
+            return Ok(());
+        }
         let garbage = std::mem::take(&mut *self.garbage.lock());
         let removed = garbage.iter().map(|name| self.dir.remove(name));
         removed.fold(Ok(()), Result::and)
@@ -254,7 +262,7 @@ impl Segments {
         if let Some(active) = state.active.as_ref().filter(|active| active.id() == id) {
             return Ok(Arc::clone(active));
         }
-        if let Some(segment) = self.kept_open(id) {
+        if let Some(segment) = self.kept_open(row) {
             return Ok(segment);
         }
         let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode);
@@ -270,9 +278,14 @@ impl Segments {
         Ok(segment)
     }
 
-    fn kept_open(&self, id: u64) -> Option<Arc<Segment>> {
+    /// Not one of the same id that ends elsewhere: a reader may have kept it open while the log was
+    /// cut.
+    fn kept_open(&self, row: &Row) -> Option<Arc<Segment>> {
         let mut open = self.open.lock();
-        let place = open.iter().position(|segment| segment.id() == id)?;
+        let is_meant = |segment: &Arc<Segment>| {
+            (segment.id(), segment.end_offset()) == (row.segment_id, row.end_offset)
+        };
+        let place = open.iter().position(is_meant)?;
         if place > 0 {
             let segment = open.remove(place)?;
             open.push_front(segment);
@@ -288,6 +301,13 @@ impl Segments {
         drop(open);
         drop(dropped);
     }
+}
+
+/// The offset inside a log that is nearest to another. While a log jumps its end is seen before
+/// its start for a moment.
+pub(crate) fn nearest(offset: Offset, log: (Offset, Offset)) -> Offset {
+    let (start, end) = log;
+    offset.clamp(start, end.max(start))
 }
 
 /// The error for an offset outside the log; `nearest` is the one inside.

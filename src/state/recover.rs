@@ -55,6 +55,8 @@ pub(crate) struct Recovered {
     pub(crate) active: Option<Active>,
     pub(crate) report: Recovery,
     pub(crate) proof: Proof,
+    /// Files to be removed once the manifest is durable.
+    pub(crate) garbage: Vec<String>,
 }
 
 /// Brings the directory of a log into a state that is durable and whole.
@@ -75,11 +77,13 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
         leftovers = Leftovers::find(dir, &recovery.manifest)?;
     }
     let Run { manifest, mut report, proof, .. } = recovery;
-    if proof == Proof::Durable {
-        // Otherwise the manifest before may come back, which names some of them.
-        report.removed_files = leftovers.remove(dir)?;
+    let mut garbage = Vec::new();
+    match proof {
+        Proof::Durable => report.removed_files = leftovers.remove(dir)?,
+        // The manifest before may come back, which names some of them.
+        Proof::None => garbage = leftovers.into_names(),
     }
-    Ok(Recovered { manifest, active, report, proof })
+    Ok(Recovered { manifest, active, report, proof, garbage })
 }
 
 /// One recovery under way.
@@ -168,6 +172,8 @@ impl Run<'_> {
             return Ok((Vec::new(), self.manifest.end_offset()));
         };
         let mut mark = rows.get(first).map_or(Offset::ZERO, |row| row.base_offset);
+        // A log is deleted up to a place only when that is durable.
+        mark = mark.max(self.manifest.start_offset);
         let mut scanned = Vec::new();
         if let Some(row) = rows.last().filter(|row| row.state == RowState::Active) {
             if row.end_offset > row.base_offset {

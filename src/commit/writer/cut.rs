@@ -45,7 +45,7 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
-            manifest.truncation_epoch += 1;
+            manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };
         self.segments.change_and(None, Takes::Back(end), edit, settle)?;
