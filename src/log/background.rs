@@ -1,5 +1,5 @@
-//! The background threads of a log: one writes and syncs what nobody waits for, one keeps the log
-//! in shape and may take its time.
+//! The background threads of a log: one writes and syncs what nobody waits for; another keeps the
+//! log in shape, if there is something to keep, and may take its time.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
@@ -21,24 +21,25 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Starts them. They hold no log, so that they keep none open.
+    /// Starts them, the keeper's if it has a bell. They hold no log, so that they keep none open.
     pub(super) fn start(
-        bell: Arc<Bell>,
-        keeper: Arc<Keeper>,
-        keeper_bell: Arc<Bell>,
+        keeper: &Arc<Keeper>,
+        bells: (Arc<Bell>, Option<Arc<Bell>>),
         interval: Duration,
     ) -> Result<Self> {
         let mut background = Self::default();
+        let (bell, keeper_bell) = bells;
         let commit = Arc::clone(&keeper.commit);
-        let path = keeper.segments.dir().path().to_owned();
-        let run = move |bell: &Bell| run(&commit, bell, interval);
-        let keep = move |bell: &Bell| keeper.keep(bell);
-        let spawned = background
-            .spawn("stratalog", bell, run)
-            .and_then(|()| background.spawn("stratalog-keep", keeper_bell, keep));
+        let mut spawned =
+            background.spawn("stratalog", bell, move |bell| run(&commit, bell, interval));
+        if let Some(bell) = keeper_bell.filter(|_| spawned.is_ok()) {
+            let keeper = Arc::clone(keeper);
+            spawned = background.spawn("stratalog-keep", bell, move |bell| keeper.keep(bell));
+        }
         if let Err(error) = spawned {
             background.stop();
-            return Err(Error::io("cannot start a background thread for", &path, error));
+            let path = keeper.segments.dir().path();
+            return Err(Error::io("cannot start a background thread for", path, error));
         }
         Ok(background)
     }

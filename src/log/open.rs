@@ -23,6 +23,7 @@ use crate::log::keeper::Keeper;
 use crate::manifest;
 use crate::options::Maintenance;
 use crate::options::Options;
+use crate::retention::Retention;
 use crate::segment::Reading;
 use crate::state::Found;
 use crate::state::Proof;
@@ -152,6 +153,9 @@ impl Options {
         let clock = Arc::clone(&self.clock);
         let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
         let in_background = self.maintenance == Maintenance::Background;
+        // Without anything that becomes due by itself there is nothing to keep.
+        let has_keeper =
+            in_background && (self.retention != Retention::new() || self.segment_age.is_some());
         let keeper = Arc::new(Keeper {
             commit: Arc::clone(&commit),
             segments: Arc::clone(&segments),
@@ -159,12 +163,12 @@ impl Options {
             retention: self.retention,
             segment_age: self.segment_age,
             on_error: self.on_background_error.clone(),
-            bell: in_background.then(|| Arc::clone(&keeper_bell)),
+            bell: has_keeper.then(|| Arc::clone(&keeper_bell)),
             last: Mutex::default(),
         });
         let background = if in_background {
-            let keeper = Arc::clone(&keeper);
-            Some(Background::start(bell, keeper, keeper_bell, self.sync_interval)?)
+            let bells = (bell, has_keeper.then_some(keeper_bell));
+            Some(Background::start(&keeper, bells, self.sync_interval)?)
         } else {
             None
         };
