@@ -58,6 +58,28 @@ fn a_cut_whose_files_cannot_be_removed_has_taken_place() {
     assert_eq!((log.start_offset(), log.end_offset()), (at(2), at(3)));
 }
 
+/// A file that a removal had left behind, for whatever reason, made a log that had been closed one
+/// that had to be recovered.
+#[test]
+fn a_log_that_was_closed_needs_no_recovery_because_of_a_leftover_file() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    log.append("one").unwrap();
+    log.roll().unwrap();
+    log.append("two").unwrap();
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).forever());
+    log.delete_before(at(1)).unwrap();
+    log.close().unwrap();
+    machine.heal();
+    for leftovers in [2, 0] {
+        let log = tiny(machine.process()).open(DIR).unwrap();
+        assert!(log.recovery().is_clean(), "{}", log.recovery());
+        assert_eq!(log.recovery().removed_files(), leftovers);
+        assert_eq!((log.start_offset(), log.end_offset()), (at(1), at(2)));
+        log.close().unwrap();
+    }
+}
+
 /// Closing cut off the zeros that had been written ahead, and did not sync the new length. A power
 /// cut behind it brought the zeros back, and with them a recovery of a log that was closed.
 #[test]
