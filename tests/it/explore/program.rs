@@ -124,6 +124,7 @@ pub(super) const SCRIPTS: &[&str] = &[
     "tutxtic",
     "wrwrwrkwr",
     "WfNfWfw",
+    "mrNqw",
     "WmlwAhbrNqakmpNchW",
     "oNlkMebwrjwhzbqAck",
     "nwrolbkANhrfpaeWgjo",
