@@ -16,8 +16,9 @@
 //! How much, by `STRATALOG_EXPLORE`:
 //!
 //! - not set (`cargo test`): a slice: short programs, scripts, some calls that fail.
-//! - `whole`, for `cargo test --release --test it explore`: all programs of up to four operations,
-//!   400 random ones, and every call of every script failing.
+//! - `whole`, for `cargo test --release --test it explore`: all programs of up to four operations
+//!   (records are removed in those of up to three), 400 random ones, and every call of every script
+//!   failing.
 //! - `soak`, with `STRATALOG_EXPLORE_MINUTES`: random programs with fresh seeds, three crashes
 //!   deep, for as long as that.
 //!
