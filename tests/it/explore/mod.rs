@@ -81,7 +81,8 @@ fn explores_long_programs() {
     let mut jobs = Vec::new();
     for (nth, script) in SCRIPTS.iter().enumerate() {
         // In the slice each with two of the four.
-        let options = (0..4).filter(|options| count > 4 || (options + nth as u64) % 2 == 0);
+        let options =
+            (0..4).filter(|options| count > 4 || (options + nth as u64).is_multiple_of(2));
         jobs.extend(options.map(|options| job((*script).to_owned(), options, Cuts::All, choices)));
     }
     let seed = fresh_seed();
