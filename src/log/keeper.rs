@@ -80,18 +80,27 @@ impl Keeper {
                 report = plan(rows, start);
                 report.start_offset
             })?;
-            self.remove_garbage()?;
+            self.remove_garbage();
         }
         Ok(report)
     }
 
     /// Removes the files of what was cut, or has that done: it takes long on some file systems.
-    pub(super) fn remove_garbage(&self) -> Result<()> {
+    /// The cut stands whether they can be removed or not, so that is no error of who asked for it.
+    pub(super) fn remove_garbage(&self) {
         match &self.bell {
             Some(bell) => bell.call(Urgency::Now),
-            None => self.segments.remove_garbage()?,
+            None => {
+                if let Err(error) = self.segments.remove_garbage() {
+                    self.told_nobody(error);
+                }
+            }
         }
-        Ok(())
+    }
+
+    fn told_nobody(&self, error: Error) {
+        self.on_error.tell(&error);
+        self.last.lock().error = Some(error);
     }
 
     /// Ends the active segment if it is due although nothing is appended; tells whether it did.
@@ -114,8 +123,7 @@ impl Keeper {
             if let Err(error) = self.run()
                 && self.commit.takes_records()
             {
-                self.on_error.tell(&error);
-                self.last.lock().error = Some(error);
+                self.told_nobody(error);
             }
             if bell.wait(self.rest()).is_some_and(|calls| calls.due == Urgency::Stop) {
                 return;

@@ -30,7 +30,8 @@ impl Log {
     /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
     pub fn truncate_to(&self, end: Offset) -> Result<()> {
         self.commit().truncate_to(end)?;
-        self.0.keeper.remove_garbage()
+        self.0.keeper.remove_garbage();
+        Ok(())
     }
 
     /// Removes all records below `start`: `start_offset()` is `start` afterwards. Does nothing if
@@ -46,7 +47,8 @@ impl Log {
     /// As [`wait`](Log::wait), for the records below `start` in the active segment.
     pub fn delete_before(&self, start: Offset) -> Result<()> {
         self.commit().delete_before(start)?;
-        self.0.keeper.remove_garbage()
+        self.0.keeper.remove_garbage();
+        Ok(())
     }
 
     /// Removes what the log's [`Retention`](crate::Retention) does not ask to be kept, now. A log

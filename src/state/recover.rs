@@ -66,8 +66,12 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
     Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
     let (report, proof) = (Recovery::default(), Proof::Durable);
     let mut recovery = Run { dir, manifest, reading, report, proof };
-    let active = if recovery.is_clean(&leftovers)? {
+    let active = if recovery.is_clean()? {
         recovery.report.found = Found::Clean;
+        if !leftovers.is_empty() {
+            // The manifest before may come back if a sync of the directory failed.
+            recovery.replace_manifest(None)?;
+        }
         recovery.resume_closed()?
     } else {
         recovery.run()?
@@ -110,8 +114,8 @@ const PIECE_BYTES: u64 = 256 << 10;
 
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
-    fn is_clean(&self, leftovers: &Leftovers) -> Result<bool> {
-        if !self.manifest.closed || !leftovers.is_empty() {
+    fn is_clean(&self) -> Result<bool> {
+        if !self.manifest.closed {
             return Ok(false);
         }
         match self.manifest.rows.last() {
@@ -151,6 +155,12 @@ impl Run<'_> {
         if Bug::RemovedEarly.is_on() {
             Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
         }
+        self.replace_manifest(cut)?;
+        Ok(active)
+    }
+
+    /// Step 3, on disk.
+    fn replace_manifest(&mut self, cut: Option<usize>) -> Result<()> {
         match manifest::replace(self.dir, &self.manifest) {
             // Nothing was cut, so the old manifest is still true; it only knows less.
             Err(Failure::Refused(error))
@@ -160,7 +170,7 @@ impl Run<'_> {
             }
             replaced => replaced.map_err(Failure::into_error)?,
         }
-        Ok(active)
+        Ok(())
     }
 
     /// Scans the rows that nothing proves durable, the active one first, since its frames may prove

@@ -8,7 +8,8 @@ use crate::support::image::DIR;
 use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use stratalog::Durability::{Buffered, Written};
 use stratalog::{ErrorKind, Log, Offset};
@@ -29,6 +30,55 @@ fn rolls_and_syncs_amid_refused_writes_lose_no_record() {
         check(&log, &acknowledged);
         log.close().unwrap();
         check(&tiny(machine.process()).open(DIR).unwrap(), &acknowledged);
+    }
+}
+
+/// A truncation or a deletion that had taken place returned an error when a file of what was cut
+/// could not be removed, as if nothing had happened.
+#[test]
+fn a_cut_whose_files_cannot_be_removed_has_taken_place() {
+    let machine = FaultyStorage::memory();
+    let errors = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&errors);
+    let tell = move |_: &_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let log = tiny(machine.process()).on_background_error(tell).open(DIR).unwrap();
+    for _ in 0..4 {
+        log.append("one").unwrap();
+        log.roll().unwrap();
+    }
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).forever());
+    log.truncate_to(at(3)).unwrap();
+    assert_eq!(log.end_offset(), at(3));
+    log.delete_before(at(2)).unwrap();
+    assert_eq!(log.start_offset(), at(2));
+    assert_eq!(errors.load(Ordering::SeqCst), 2);
+    machine.heal();
+    drop(log);
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    assert_eq!((log.start_offset(), log.end_offset()), (at(2), at(3)));
+}
+
+/// A file that a removal had left behind, for whatever reason, made a log that had been closed one
+/// that had to be recovered.
+#[test]
+fn a_log_that_was_closed_needs_no_recovery_because_of_a_leftover_file() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).open(DIR).unwrap();
+    log.append("one").unwrap();
+    log.roll().unwrap();
+    log.append("two").unwrap();
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).forever());
+    log.delete_before(at(1)).unwrap();
+    log.close().unwrap();
+    machine.heal();
+    for leftovers in [2, 0] {
+        let log = tiny(machine.process()).open(DIR).unwrap();
+        assert!(log.recovery().is_clean(), "{}", log.recovery());
+        assert_eq!(log.recovery().removed_files(), leftovers);
+        assert_eq!((log.start_offset(), log.end_offset()), (at(1), at(2)));
+        log.close().unwrap();
     }
 }
 

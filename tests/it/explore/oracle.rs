@@ -83,6 +83,8 @@ pub(super) struct World {
     pub(super) written: usize,
     /// How many rows were acknowledged as synced, or served by an open: they survive a power cut.
     pub(super) synced: usize,
+    /// The latest append time of what was cut off for good: times do not go back over it.
+    pub(super) cut_at: i64,
     /// It was closed, and nothing was begun since: opening it has nothing to do.
     pub(super) is_closed: bool,
 }
@@ -90,6 +92,53 @@ pub(super) struct World {
 impl World {
     pub(super) fn end(&self) -> u64 {
         self.start + self.rows.len() as u64
+    }
+
+    /// No record is appended at an earlier time.
+    pub(super) fn last_at(&self) -> i64 {
+        self.rows.last().map_or(self.cut_at, |row| row.at.0.max(self.cut_at))
+    }
+
+    /// The log when all from `end` on is removed: what stays is durable.
+    pub(super) fn truncated(&self, end: u64) -> Self {
+        let len = self.nth(end);
+        if len == self.rows.len() {
+            return self.clone();
+        }
+        let mut rows = self.rows[..len].to_vec();
+        if let Some(last) = rows.last_mut() {
+            last.ends_unit = true;
+        }
+        let (rows, cut_at) = (Arc::new(rows), self.last_at());
+        let mut cut = Self { rows, cut_at, is_closed: false, ..self.clone() };
+        cut.reached_synced();
+        cut
+    }
+
+    /// The log when all below `start` is removed. All units that began below it are durable.
+    pub(super) fn deleted(&self, start: u64) -> Self {
+        if start == self.start {
+            return self.clone();
+        }
+        let len = self.nth(start.min(self.end()));
+        let rows = self.rows[len..].to_vec();
+        let mut durable = 0;
+        if len > 0 && !self.rows[len - 1].ends_unit {
+            durable = rows.iter().position(|row| row.ends_unit).map_or(rows.len(), |nth| nth + 1);
+        }
+        let gone = self.rows[..len].last().map_or(self.cut_at, |row| row.at.0.max(self.cut_at));
+        Self {
+            start,
+            rows: Arc::new(rows),
+            written: self.written.saturating_sub(len).max(durable),
+            synced: self.synced.saturating_sub(len).max(durable),
+            cut_at: gone,
+            is_closed: false,
+        }
+    }
+
+    fn nth(&self, offset: u64) -> usize {
+        usize::try_from(offset - self.start).unwrap()
     }
 
     pub(super) fn push(&mut self, rows: impl IntoIterator<Item = Row>) {
@@ -199,6 +248,12 @@ impl Expected {
         Self(vec![world])
     }
 
+    /// With and without an operation of which nobody knows whether it took place. The world
+    /// without it, which promises less, comes first.
+    pub(super) fn either(without: World, with: Option<World>) -> Self {
+        Self([without].into_iter().chain(with).collect())
+    }
+
     /// What a crash of that kind may leave.
     pub(super) fn after(mut self, kind: Kind) -> Self {
         for world in &mut self.0 {
@@ -233,6 +288,7 @@ impl Expected {
             hash.number(world.start);
             hash.number(world.written as u64);
             hash.number(world.synced as u64);
+            hash.number(world.cut_at.cast_unsigned());
             hash.number(u64::from(world.is_closed));
             for row in world.rows.iter() {
                 hash.number(row.item.number * 2 + u64::from(row.ends_unit));

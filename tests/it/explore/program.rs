@@ -3,6 +3,7 @@
 //! This is the one list of operations. To add one: a variant and its letter here, what it does to
 //! the log in `run.rs`, and what the log may be then in `oracle.rs`.
 
+use crate::explore::oracle::World;
 use crate::support::image::tiny;
 use crate::support::medium::Numbers;
 use std::sync::Arc;
@@ -29,6 +30,12 @@ pub(super) enum Op {
     /// The last record has to become durable.
     Wait,
     Roll,
+    /// All from there on is removed.
+    Truncate(Place),
+    /// All below that is removed.
+    Delete(Place),
+    /// All that the log does to itself from time to time.
+    Maintain,
     /// The log is closed and opened again.
     Close,
     /// The last handle is dropped and the log opened again.
@@ -39,6 +46,19 @@ pub(super) enum Op {
     FailSync,
     /// The next sync of a segment fails; then the log is closed and opened again.
     FailSyncClose,
+}
+
+/// Where a log is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    Start,
+    /// The second record.
+    Second,
+    Middle,
+    Last,
+    End,
+    /// Where no record is yet.
+    Beyond,
 }
 
 /// Every operation and its letter.
@@ -60,6 +80,14 @@ pub(super) const OPS: &[(char, Op)] = &[
     ('s', Op::Sync),
     ('i', Op::Wait),
     ('r', Op::Roll),
+    ('z', Op::Truncate(Place::Start)),
+    ('h', Op::Truncate(Place::Middle)),
+    ('l', Op::Truncate(Place::Last)),
+    ('p', Op::Delete(Place::Second)),
+    ('q', Op::Delete(Place::Middle)),
+    ('e', Op::Delete(Place::End)),
+    ('j', Op::Delete(Place::Beyond)),
+    ('y', Op::Maintain),
     ('c', Op::Close),
     ('d', Op::Drop),
     ('k', Op::Kill),
@@ -70,11 +98,17 @@ pub(super) const OPS: &[(char, Op)] = &[
 /// The letters of which every short program is tried.
 pub(super) const ALPHABET: &str = "awbAWmoNtsrckdf";
 
+/// The letters that are added to them where programs have at most two.
+pub(super) const CUTS: &str = "zhlpqej";
+
+/// The letters that the third operation has, too.
+pub(super) const THIRD: &str = "hle";
+
 /// The letters that the last operation of the longest of them has: the others have been seen there.
 pub(super) const LAST: &str = "awAmNsrckf";
 
 /// What programs do behind a crash, before the next one.
-pub(super) const GO_ON: &[&str] = &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t"];
+pub(super) const GO_ON: &[&str] = &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr"];
 
 /// Programs that are not short: what the three kinds of users do, and what has gone wrong before.
 pub(super) const SCRIPTS: &[&str] = &[
@@ -90,7 +124,25 @@ pub(super) const SCRIPTS: &[&str] = &[
     "tutxtic",
     "wrwrwrkwr",
     "WfNfWfw",
+    "mrNqw",
+    "WmlwAhbrNqakmpNchW",
+    "oNlkMebwrjwhzbqAck",
+    "nwrolbkANhrfpaeWgjo",
 ];
+
+impl Place {
+    pub(super) fn of(self, world: &World) -> u64 {
+        let (start, end) = (world.start, world.end());
+        match self {
+            Self::Start => start,
+            Self::Second => end.min(start + 1),
+            Self::Middle => start.midpoint(end),
+            Self::Last => start.max(end.saturating_sub(1)),
+            Self::End => end,
+            Self::Beyond => end + 5,
+        }
+    }
+}
 
 impl Op {
     pub(super) fn of(letter: char) -> Result<Self, String> {
@@ -103,7 +155,12 @@ impl Op {
 pub(super) fn words(len: usize) -> Vec<String> {
     let mut words = vec![String::new()];
     for nth in 0..len {
-        let letters = if nth == 3 { LAST } else { ALPHABET };
+        let letters = match (nth, len) {
+            (_, 1 | 2) | (1, 3) => [ALPHABET, CUTS].concat(),
+            (2, 3) => [ALPHABET, THIRD].concat(),
+            (3, _) => LAST.to_owned(),
+            _ => ALPHABET.to_owned(),
+        };
         let longer = |word: &String| {
             letters.chars().map(|letter| format!("{word}{letter}")).collect::<Vec<_>>()
         };

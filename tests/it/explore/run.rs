@@ -74,6 +74,8 @@ pub(super) struct Run {
     clock: Arc<SimClock>,
     past: Past,
     world: World,
+    /// What the log may be, too: it was poisoned by an operation that would have made it that.
+    other: Option<World>,
     /// What may be found when the next process opens the log; `None` while it is open.
     expected: Option<Expected>,
     /// What a crash may leave, from when on, counted in calls with an effect.
@@ -98,6 +100,7 @@ impl Run {
             clock: Arc::new(SimClock { now: AtomicI64::new(past.now), ..SimClock::default() }),
             past,
             world: World::default(),
+            other: None,
             events: vec![(0, expected.clone())],
             expected: Some(expected),
             is_poisoned: false,
@@ -150,7 +153,7 @@ impl Run {
             }
             seen => seen?,
         };
-        self.world = expected.check(&seen)?;
+        (self.world, self.other) = (expected.check(&seen)?, None);
         if expected.is_closed() && !self.may_fail() && !log.recovery().is_clean() {
             return Err(format!("it was closed, and yet: {}", log.recovery()));
         }
@@ -164,8 +167,9 @@ impl Run {
     pub(super) fn kill(&mut self) {
         self.machine.kill();
         self.log = None;
-        let open = || Expected::new(mem::take(&mut self.world)).after(Kind::Kill);
-        self.expected.get_or_insert_with(open);
+        if self.expected.is_none() {
+            self.expected = Some(self.leave().after(Kind::Kill));
+        }
     }
 
     /// Does an operation and checks what comes of it.
@@ -199,6 +203,8 @@ impl Run {
                 }
             }
             Op::Roll => self.acknowledge(log.roll())?,
+            Op::Truncate(_) | Op::Delete(_) => self.cut(&log, op)?,
+            Op::Maintain => self.acknowledge(log.maintain().map(drop))?,
             Op::Close => return self.close(log),
             Op::Drop => return self.drop(log),
             Op::Kill => {
@@ -240,7 +246,7 @@ impl Run {
         let now = self.clock.tick(self.past.next);
         let latest = self.past.latest.max(now);
         self.past.latest = latest;
-        let last = self.world.rows.last().map_or(now, |row| row.at.0);
+        let last = self.world.last_at();
         let mut rows = Vec::new();
         for (nth, len) in lens.iter().enumerate() {
             let item = Arc::new(Item::new(self.past.next, *len));
@@ -299,6 +305,37 @@ impl Run {
         Ok(())
     }
 
+    /// Removes records; while that is under way, they may be there or not.
+    fn cut(&mut self, log: &Log, op: Op) -> Result<(), Broken> {
+        let was_poisoned = self.is_poisoned;
+        let (result, cut) = match op {
+            Op::Truncate(place) => {
+                let end = place.of(&self.world);
+                let cut = self.note_both(self.world.truncated(end));
+                (log.truncate_to(Offset::from(end)), cut)
+            }
+            Op::Delete(place) => {
+                let start = place.of(&self.world);
+                let cut = self.note_both(self.world.deleted(start));
+                (log.delete_before(Offset::from(start)), cut)
+            }
+            _ => return Err(format!("{op:?} removes nothing")),
+        };
+        match result {
+            Ok(()) if was_poisoned => return Err("a poisoned log is cut".into()),
+            Ok(()) => self.world = cut,
+            Err(error) => {
+                self.failed(&error)?;
+                // Only where it is poisoned by that nobody knows whether it took place.
+                if self.is_poisoned && !was_poisoned {
+                    self.other = Some(cut);
+                }
+            }
+        }
+        self.note();
+        Ok(())
+    }
+
     fn close(&mut self, log: Log) -> Result<(), Broken> {
         let closed = log.close();
         match closed {
@@ -320,7 +357,7 @@ impl Run {
             self.world.is_closed = true;
         }
         self.note();
-        self.expected = Some(Expected::new(mem::take(&mut self.world)));
+        self.expected = Some(self.leave());
         self.open()
     }
 
@@ -338,7 +375,7 @@ impl Run {
                     return Err("a poisoned log closes well".into());
                 }
                 drop(log);
-                self.expected = Some(Expected::new(mem::take(&mut self.world)));
+                self.expected = Some(self.leave());
             }
             (_, log) => {
                 self.log = log;
@@ -399,7 +436,7 @@ impl Run {
     /// Lets go of a log that closes with an error, or told it before, and opens it again.
     fn reopen(&mut self, log: Log) -> Result<(), Broken> {
         drop(log);
-        self.expected = Some(Expected::new(mem::take(&mut self.world)));
+        self.expected = Some(self.leave());
         self.open()
     }
 
@@ -450,7 +487,22 @@ impl Run {
     }
 
     fn note(&mut self) {
-        self.events.push((self.machine.effects(), Expected::new(self.world.clone())));
+        let expected = Expected::either(self.world.clone(), self.other.clone());
+        self.events.push((self.machine.effects(), expected));
+    }
+
+    /// From now on the log may be another one, too, unless it is poisoned.
+    fn note_both(&mut self, other: World) -> World {
+        if !self.is_poisoned {
+            let expected = Expected::either(self.world.clone(), Some(other.clone()));
+            self.events.push((self.machine.effects(), expected));
+        }
+        other
+    }
+
+    /// What the log may be that is let go of.
+    fn leave(&mut self) -> Expected {
+        Expected::either(mem::take(&mut self.world), self.other.take())
     }
 }
 
