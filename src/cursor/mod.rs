@@ -162,6 +162,10 @@ impl Cursor {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        if self.stand.offset == Offset::MAX {
+            // No record ever comes there.
+            return Ok(false);
+        }
         match self.watch()? {
             Some(waiter) => wait::wait(&self.view, &waiter, timeout),
             None => Ok(true),
