@@ -7,19 +7,34 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Each example, and the words its output has in this order.
-const EXAMPLES: &[(&str, &[&str])] = &[(
-    "quickstart",
-    &[
-        "a child process was killed when ",
-        "recovery: not closed: ",
-        " records are there, all that were acknowledged\n",
-        "read 4933 records of 312561 bytes, ",
-        "the last values of 122 paths are those of the repository\n",
-        "backwards: 4932 tests/basic_tests.rs\n",
-        "reopened: closed cleanly\n",
-        "everything is as it should be\n",
-    ],
-)];
+const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "quickstart",
+        &[
+            "a child process was killed when ",
+            "recovery: not closed: ",
+            " records are there, all that were acknowledged\n",
+            "read 4933 records of 312561 bytes, ",
+            "the last values of 122 paths are those of the repository\n",
+            "backwards: 4932 tests/basic_tests.rs\n",
+            "reopened: closed cleanly\n",
+            "everything is as it should be\n",
+        ],
+    ),
+    (
+        "retention",
+        &[
+            "hour 24: removed 0 segments",
+            "hour 36: removed 12 segments with 720 records",
+            "after three days: offsets 2160 to 4320 in 36 segments",
+            "the sleeper is told: offset 1 is outside the log",
+            "and goes on with Some(Offset(2160))",
+            "the active segment ended: true",
+            "the log starts at 4320 and is empty",
+            "the next reading gets offset 4320",
+        ],
+    ),
+];
 
 #[test]
 fn each_example_shows_what_it_says() {
