@@ -63,29 +63,36 @@ fn what_is_being_written_is_neither_shown_nor_called_written() {
 
 /// A process dies between the rename of the manifest and the sync of the directory; the next one
 /// finds the disk full and cannot write a manifest of its own, so that nothing else makes the
-/// rename durable. What it acknowledges is in a segment that only the new manifest names.
+/// rename durable. What it serves, and what it acknowledges later, is in a segment that only the
+/// new manifest names.
 #[test]
 fn a_rename_left_undecided_is_decided_though_the_disk_is_full() {
     let program = |machine: &FaultyStorage| -> Result<()> {
         let log = tiny(machine.process()).open(DIR)?;
         append_all_or_stop(&log, &tail(3))?;
         log.roll()?;
-        log.append_with(Written, "begins the segment").map(drop)
+        log.append_with(Written, "begins the segment")?;
+        log.truncate_to(at(2))
     };
     let whole = FaultyStorage::memory();
     whole.record(Wanted::All, 10_000);
     program(&whole).unwrap();
     let mut full = 0;
-    for (_, medium) in whole.take_tape() {
+    let cases = whole.take_tape().into_iter();
+    for ((_, medium), goes_on) in
+        cases.flat_map(|(at, medium)| [((at, medium.clone()), false), ((at, medium), true)])
+    {
         let machine = FaultyStorage::with(medium);
         machine.set_free(Some(0));
         // Without space there may be no log yet.
         let Ok(log) = tiny(machine.process()).open(DIR) else { continue };
         full += u32::from(log.append(vec![b'x'; 600]).is_err());
-        machine.set_free(None);
         let mut all = read(&log).unwrap();
-        append_all(&log, &tail(1));
-        all.extend(tail(1));
+        machine.set_free(None);
+        if goes_on {
+            append_all(&log, &tail(1));
+            all.extend(tail(1));
+        }
         check(&tiny(machine.crash(Crash::DropUnsynced).process()).open(DIR).unwrap(), &all);
     }
     assert!(full > 5, "the disk was full {full} times");
