@@ -75,7 +75,7 @@ fn explores_short_programs() {
 fn explores_long_programs() {
     let (count, choices, least) = match Amount::asked() {
         Amount::Slice => (4, 2, 10_000),
-        Amount::Whole => (400, 6, 500_000),
+        Amount::Whole => (400, 6, 400_000),
         Amount::Soak(_) => return,
     };
     let mut jobs = Vec::new();
