@@ -13,6 +13,7 @@ use crate::storage::Dir;
 use crate::storage::EntryKind;
 use crate::storage::OpenMode;
 use crate::units::Offset;
+use std::ffi::OsStr;
 
 /// Files with names of ours that the manifest does not name.
 pub(super) struct Leftovers {
@@ -54,8 +55,16 @@ impl Leftovers {
         self.names.is_empty()
     }
 
-    pub(super) fn into_names(self) -> Vec<String> {
-        self.names
+    /// Those whose names no segment gets again: the file of one that was begun and never named is
+    /// made anew by the next that is begun, with its id.
+    pub(super) fn never_named_again(self, next_segment_id: u64) -> Vec<String> {
+        let is_over = |name: &String| match names::parse(OsStr::new(name)) {
+            Some(Name::Segment { segment_id, .. } | Name::Index { segment_id, .. }) => {
+                segment_id < next_segment_id
+            }
+            _ => false,
+        };
+        self.names.into_iter().filter(is_over).collect()
     }
 
     pub(super) fn remove(&self, dir: &Dir) -> Result<u64> {

@@ -85,7 +85,7 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
     match proof {
         Proof::Durable => report.removed_files = leftovers.remove(dir)?,
         // The manifest before may come back, which names some of them.
-        Proof::None => garbage = leftovers.into_names(),
+        Proof::None => garbage = leftovers.never_named_again(manifest.next_segment_id),
     }
     Ok(Recovered { manifest, active, report, proof, garbage })
 }

@@ -164,6 +164,21 @@ fn replays() {
     assert_eq!(result, Ok(()), "{trail}");
 }
 
+/// The lines of bugs of the past.
+#[test]
+fn what_was_found_is_repaired() {
+    for line in [
+        // A file that was left behind was removed when its name had been given to another.
+        "program=WmlwAhbrNqakmpNchW;options=2;trouble=p134+;cut=97;crash=kill;go=mc",
+        "program=oNlkMebwrjwhzbqAck;options=2;trouble=p217+;cut=164;\
+         crash=64:g:0.1+1.1+2.1:1110000;go=mc",
+        "program=WmlwAhbrNqakmpNchW;options=1;trouble=e417",
+    ] {
+        let (story, result) = replay::replay(&line.parse().unwrap());
+        assert_eq!(result, Ok(()), "{line}\n{story}");
+    }
+}
+
 /// Any state's line leads back to it.
 #[test]
 fn a_trail_is_read_as_it_was_printed() {
