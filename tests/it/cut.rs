@@ -11,6 +11,7 @@ use crate::support::check;
 use crate::support::clock::ManualClock;
 use crate::support::faulty::FaultyStorage;
 use crate::support::full;
+use crate::support::medium::Crash;
 use crate::support::records;
 use crate::support::secs;
 use crate::support::tail;
@@ -340,6 +341,28 @@ fn a_full_disk_can_be_cut() {
         let end = log.end_offset();
         let log = site.reopen(log);
         assert_eq!(log.end_offset(), end);
+    }
+}
+
+/// Whichever call the machine stops at: the cut has taken place, or nothing has.
+#[test]
+fn a_cut_takes_place_or_not() {
+    for stop in 0..60 {
+        let machine = FaultyStorage::memory();
+        let log = Site::over(machine.process()).small_segments().open();
+        append_all(&log, &full(10));
+        machine.stop_after(stop);
+        let cut = log.delete_before(at(2)).and_then(|()| log.truncate_to(at(7)));
+        let after = machine.crash(Crash::DropUnsynced);
+        drop(log);
+        let log = Site::over(after.process()).small_segments().open();
+        let range = (log.start_offset(), log.end_offset());
+        let allowed = [(0, 10), (2, 10), (2, 7)].map(|(start, end)| (at(start), at(end)));
+        let allowed = if cut.is_ok() { &allowed[2..] } else { &allowed[..] };
+        assert!(allowed.contains(&range), "stopped at {stop}: {range:?} after {cut:?}");
+        let (start, end) = range;
+        let offsets = usize::try_from(start.get()).unwrap()..usize::try_from(end.get()).unwrap();
+        check(&log, &full(10)[offsets]);
     }
 }
 

@@ -37,6 +37,8 @@ struct State {
     /// No list of the calls is kept.
     is_quiet: bool,
     effects: u64,
+    /// The machine stops when so many calls have had an effect.
+    stops_at: Option<u64>,
     steps: u64,
     /// More steps than that are taken for a loop without an end.
     steps_max: Option<u64>,
@@ -151,6 +153,12 @@ impl FaultyStorage {
         self.state().medium.free = bytes;
     }
 
+    /// So many more calls have an effect, then the machine stops.
+    pub(crate) fn stop_after(&self, effects: u64) {
+        let mut state = self.state();
+        state.stops_at = Some(state.effects + effects);
+    }
+
     /// How many calls had an effect.
     pub(crate) fn effects(&self) -> u64 {
         self.state().effects
@@ -198,6 +206,7 @@ impl FaultyStorage {
     pub(crate) fn kill(&self) {
         let mut state = self.state();
         state.process += 1;
+        state.stops_at = None;
         state.locks.clear();
     }
 
@@ -246,7 +255,8 @@ impl FaultyStorage {
 
 impl State {
     fn admit(&mut self, process: u64, op: Op, path: &str) -> Result<Option<Strike>, Refused> {
-        if process != self.process {
+        let is_over = self.stops_at.is_some_and(|end| self.effects >= end);
+        if process != self.process || is_over {
             return Err(Refused::Stopped);
         }
         self.steps += 1;
