@@ -57,6 +57,7 @@
 //! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
 mod commit;
+mod compaction;
 mod cursor;
 mod error;
 mod format;
@@ -69,6 +70,8 @@ mod state;
 pub mod storage;
 mod units;
 
+pub use compaction::CompactionReport;
+pub use compaction::LeftAside;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;
@@ -80,9 +83,11 @@ pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
 pub use log::Log;
+pub use options::Compaction;
 pub use options::Durability;
 pub use options::Maintenance;
 pub use options::Options;
+pub use options::Progress;
 pub use options::ReadMode;
 pub use record::IntoBytes;
 pub use record::Record;

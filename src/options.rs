@@ -1,5 +1,10 @@
 //! What can be set about a log: numbers with their limits, and the two seams.
 
+mod compaction;
+
+pub use compaction::Compaction;
+pub use compaction::Progress;
+
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -38,6 +43,7 @@ pub struct Options {
     pub(crate) sync_interval: Duration,
     pub(crate) read_mode: ReadMode,
     pub(crate) maintenance: Maintenance,
+    pub(crate) compaction: Option<Compaction>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -100,6 +106,7 @@ impl Options {
             sync_interval: Self::SYNC_INTERVAL,
             read_mode: ReadMode::default(),
             maintenance: Maintenance::default(),
+            compaction: None,
             storage: Arc::new(FsStorage::new()),
             clock: Arc::new(SystemClock::new()),
         }
@@ -169,6 +176,13 @@ impl Options {
         self
     }
 
+    /// Whether and how the log is compacted: of the records with the same key, the last one stays.
+    /// Default: it is not.
+    pub fn compaction(mut self, compaction: Compaction) -> Self {
+        self.compaction = Some(compaction);
+        self
+    }
+
     /// Where the files are. Default: the file system.
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = storage;
@@ -190,7 +204,7 @@ impl Options {
         if self.sync_interval.is_zero() {
             return Err(Error::new(ErrorKind::InvalidInput, "sync_interval is zero"));
         }
-        Ok(())
+        self.compaction.as_ref().map_or(Ok(()), Compaction::validate)
     }
 }
 

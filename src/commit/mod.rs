@@ -16,6 +16,7 @@ mod cut;
 mod flow;
 mod front;
 mod group;
+mod swap;
 mod tail;
 mod waiters;
 mod watermarks;

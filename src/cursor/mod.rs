@@ -117,17 +117,16 @@ impl Cursor {
             if stand < start {
                 return Err(out_of_range(stand, start, (start, self.view.end())));
             }
-            let before = match self.span {
-                span if span.len > 0 && span.base < stand => self.mark_before(&span, stand)?,
-                _ => None,
-            };
+            let span = self.span;
+            let before = if span.base < stand { self.mark_before(&span, stand)? } else { None };
             match before {
                 Some(before) if before.offset >= start => break before,
                 Some(_) => return Ok(None),
                 None => {}
             }
-            // Nothing before it in this span: on to the span in front.
-            let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
+            // Nothing before it in this span: on to the span in front. One without records counts
+            // as well, or it would be loaded again and again.
+            let limit = if span.base < span.end { span.base.min(stand) } else { stand };
             // Nor does it go back to what may not be read yet.
             let limit = limit.min(self.view.high_watermark());
             let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
@@ -179,13 +178,24 @@ impl Cursor {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.pass_holes();
         wait::wait(&self.view, self.stand.offset, timeout)
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
+        self.pass_holes();
         Wait::for_offset(&self.view, self.stand.offset)
+    }
+
+    /// Where compaction has removed all that was in front of the cursor, waiting for that offset
+    /// would end at once, and for nothing.
+    fn pass_holes(&mut self) {
+        if self.cuts == self.view.cuts() {
+            // An error is met again, and told, by who reads.
+            drop(self.load());
+        }
     }
 
     /// Loads the records in front of the cursor, behind the span it is through with; tells whether
@@ -199,6 +209,8 @@ impl Cursor {
                 return Err(out_of_range(offset, offset.clamp(start, end), (start, end)));
             }
             if offset >= self.view.high_watermark() {
+                // Behind the hole at the end, if there is one, so that a wait is for a record.
+                self.stand.offset = offset;
                 return Ok(false);
             }
             match self.source.load(&self.view, offset) {

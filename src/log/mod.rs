@@ -4,6 +4,9 @@ mod append;
 mod background;
 mod open;
 
+use crate::compaction;
+use crate::compaction::CompactionReport;
+use crate::compaction::Compactor;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
 use crate::cursor::Iter;
@@ -54,6 +57,7 @@ pub struct Log(Arc<Handle>);
 struct Handle {
     view: View,
     max_batch_bytes: u64,
+    compactor: Option<Arc<Compactor>>,
     recovery: Recovery,
     /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
     running: Mutex<Running>,
@@ -146,6 +150,25 @@ impl Log {
     pub fn delete_before(&self, start: Offset) -> Result<()> {
         self.commit().delete_before(start)?;
         self.view().segments.remove_garbage()
+    }
+
+    /// Compacts the sealed segments: of the records with the same key the last one stays, at its
+    /// offset; records without a key stay. One run, whatever the dirty ratio and at full speed.
+    /// Blocks until it is done; appends and readers go on meanwhile.
+    ///
+    /// Needs space for one more segment at most; what has been written stands if the run ends
+    /// early. Where the memory for keys is full before all keys are read, the report says that
+    /// there is [`more`](CompactionReport::more) to do. What was compacted cannot be brought back:
+    /// if the log is truncated later, the older records of the keys that are cut off are gone too.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the log was opened without
+    /// [`Options::compaction`]; [`StorageFull`](crate::ErrorKind::StorageFull), with the bytes that
+    /// are needed; [`Io`](crate::ErrorKind::Io) if an output cannot be written. Segments that
+    /// cannot be read are no error: they are left aside, and the report says so.
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.0.compactor.as_ref().ok_or_else(compaction::not_wanted)?.run()
     }
 
     /// A cursor at a place.
@@ -251,12 +274,13 @@ impl Handle {
     fn new(
         view: View,
         max_batch_bytes: u64,
+        compactor: Option<Arc<Compactor>>,
         recovery: Recovery,
         background: Option<Background>,
         lock: Box<dyn LockGuard>,
     ) -> Self {
         let running = Mutex::new(Running::Open { background, lock });
-        Self { view, max_batch_bytes, recovery, running }
+        Self { view, max_batch_bytes, compactor, recovery, running }
     }
 
     fn close(&self) -> Result<()> {
@@ -271,6 +295,9 @@ impl Handle {
                 }
             }
         };
+        if let Some(compactor) = &self.compactor {
+            compactor.stop();
+        }
         let closed = self.view.commit.close();
         if let Some(background) = background {
             background.stop();

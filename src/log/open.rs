@@ -6,6 +6,7 @@ use crate::commit::Settings;
 use crate::commit::Start;
 use crate::commit::TailSettings;
 use crate::commit::Writer;
+use crate::compaction::Compactor;
 use crate::cursor::View;
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -111,6 +112,7 @@ impl Options {
             next_segment_id: 1,
             last_append_time: Timestamp::MIN,
             truncation_epoch: 0,
+            compacted_to: Offset::ZERO,
             rows: Vec::new(),
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
@@ -138,6 +140,11 @@ impl Options {
         let bell = Arc::new(Bell::default());
         let clock = Arc::clone(&self.clock);
         let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
+        let compactor = self.compaction.clone().map(|compaction| {
+            let (segments, commit) = (Arc::clone(&segments), Arc::clone(&commit));
+            let clock = Arc::clone(&self.clock);
+            Arc::new(Compactor::new(segments, commit, clock, compaction, self.segment_bytes))
+        });
         let background = match self.maintenance {
             Maintenance::Background => {
                 let commit = Arc::clone(&commit);
@@ -146,7 +153,7 @@ impl Options {
             Maintenance::Manual => None,
         };
         let view = View { segments, commit, level: self.durability };
-        Ok(Log::new(Handle::new(view, self.max_batch_bytes, report, background, lock)))
+        Ok(Log::new(Handle::new(view, self.max_batch_bytes, compactor, report, background, lock)))
     }
 
     fn reading(&self) -> Reading {

@@ -9,6 +9,7 @@
 mod active;
 mod blocks;
 mod cut;
+mod frames;
 mod index;
 mod records;
 mod recover;
@@ -16,11 +17,14 @@ mod scan;
 mod window;
 
 pub(crate) use active::Active;
+pub(crate) use active::FRAME_BYTES;
 pub(crate) use active::FrameNote;
 pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
+pub(crate) use frames::Frames;
+pub(crate) use records::Placed;
 pub(crate) use records::Records;
 pub(crate) use recover::Claim;
 pub(crate) use recover::Decision;
@@ -117,6 +121,11 @@ impl Segment {
     /// Position of the end of the last frame that may be read.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether there is anything to read: compaction may have removed every record.
+    pub(crate) fn has_frames(&self) -> bool {
+        self.end() > SEGMENT_HEADER_LEN as u64
     }
 
     /// End offset of the last frame that may be read, or of a later one.

@@ -5,6 +5,7 @@
 
 mod append;
 mod async_wait;
+mod compaction;
 mod concurrency;
 mod corruption;
 mod crash;

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["segment", "manifest"],
     &["state"],
     &["commit"],
-    &["cursor"],
+    &["cursor", "compaction"],
     &["log"],
     &["lib"],
 ];
