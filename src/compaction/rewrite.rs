@@ -66,8 +66,10 @@ impl Fate<'_> {
         }
         let has_no_tombstones = rows.get(&row.segment_id).is_some_and(|seen| seen.tombstones == 0);
         let numbers = self.number..self.number + (end - base);
-        let keeps =
-            base >= *from && end <= *limit && has_no_tombstones && !map.has_dead(numbers.clone());
+        let keeps = base >= *from
+            && end <= *limit
+            && has_no_tombstones
+            && map.count_dead(numbers.clone()) == 0;
         if keeps {
             self.number = numbers.end;
         }
@@ -115,17 +117,27 @@ impl Run<'_> {
         let mut group = vec![first];
         let row = self.write_output(new, &mut group, &mut part, collected);
         let row = row.map_err(|halt| self.discard(new, halt, &group))?;
-        let done = group.len();
         if self.swap(&group, row).map_err(|error| self.discard_unless_poisoned(new, error))? {
             self.count(&group, &row);
             self.report.segments_written += 1;
             self.previous = Some(row);
             self.segments.remove_garbage().map_err(Halt::Failed)?;
-        } else {
-            // They have been deleted meanwhile.
-            output::remove(self.segments.dir(), new);
+            return Ok(group.len());
         }
-        Ok(done)
+        // Some have been deleted meanwhile: the others are rewritten without them.
+        output::remove(self.segments.dir(), new);
+        self.pass_over_deleted(&group)?;
+        Ok(0)
+    }
+
+    fn pass_over_deleted(&mut self, group: &[Row]) -> Result<(), Halt> {
+        let before = self.aside.len();
+        let state = self.segments.state();
+        let is_there = |id| state.manifest.rows.iter().any(|row| row.segment_id == id);
+        let gone = group.iter().map(|row| row.segment_id).filter(|id| !is_there(*id));
+        self.aside.extend(gone);
+        // Whatever else it is that has changed, another run will see it.
+        if self.aside.len() > before { Ok(()) } else { Err(Halt::Stopped) }
     }
 
     /// Writes an output of the rows in `group`, which grows by those that go with them.
@@ -172,11 +184,16 @@ impl Run<'_> {
         let age = self.age(row, collected);
         let seen = collected.rows.get(&row.segment_id);
         let count = seen.map_or(row.tombstone_count, |seen| seen.tombstones);
+        // What is dead goes, and takes its share of the bytes with it. A guess: an output may become
+        // somewhat longer than a segment should be.
+        let dead = seen.map_or(0, |seen| collected.map.count_dead(seen.numbers.clone()));
+        let live = u128::from(row.record_count.saturating_sub(dead));
+        let bytes = u128::from(row.byte_len) * live / u128::from(row.record_count.max(1));
         let keeps_tombstones = count > 0 && !self.drops_tombstones(row, collected);
         Part {
             base: row.base_offset,
             end: row.end_offset,
-            bytes: row.byte_len,
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             tombstones_at: age.filter(|_| keeps_tombstones),
         }
     }
@@ -188,7 +205,7 @@ impl Run<'_> {
         if tombstones > 0 && self.drops_tombstones(row, collected) {
             return Ok(true);
         }
-        if seen.is_some_and(|seen| collected.map.has_dead(seen.numbers.clone())) {
+        if seen.is_some_and(|seen| collected.map.count_dead(seen.numbers.clone()) > 0) {
             return Ok(true);
         }
         if row.base_offset >= collected.from || collected.map.is_empty() {

@@ -102,6 +102,29 @@ impl Cursor {
         Ok(Some(entry))
     }
 
+    /// The record whose offset is that of the place, if there is one. Does not look at what
+    /// follows, as [`next`](Cursor::next) does where compaction removed it.
+    pub(crate) fn record_here(&mut self) -> Result<Option<Entry<'_>>> {
+        let offset = self.stand.offset;
+        let span = loop {
+            if offset >= self.view.high_watermark() {
+                return Ok(None);
+            }
+            match self.source.load(&self.view, offset) {
+                Ok(Some(span)) => break span,
+                Ok(None) => return Ok(None),
+                Err(error) => self.unless_cut(error)?,
+            }
+        };
+        self.enter(span);
+        self.skip_to(&span, offset)?;
+        if self.stand.at >= span.len {
+            return Ok(None);
+        }
+        let (entry, _) = decode(&self.source, &self.span, self.stand)?;
+        Ok(Some(entry).filter(|entry| entry.offset() == offset))
+    }
+
     /// The record before, or `None` at the start of the log.
     ///
     /// # Errors

@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_must_be_understood_is_unknown() {
-        for at in [10, 11, 64, 79, 80 + 56, 80 + 60, 80 + 64, 80 + 95] {
+        for at in [10, 11, 72, 79, 80 + 56, 80 + 60, 80 + 80, 80 + 95] {
             let mut bytes = manifest().encode();
             bytes[at] = 0x10;
             let decoded = Manifest::decode(&sealed(bytes));

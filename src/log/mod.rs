@@ -197,8 +197,8 @@ impl Log {
             return Ok(None);
         }
         let mut cursor = Cursor::new(self.view().clone(), offset);
-        let entry = cursor.next()?;
-        Ok(entry.filter(|entry| entry.offset() == offset).map(|entry| entry.to_buf()))
+        let entry = cursor.record_here()?;
+        Ok(entry.map(|entry| entry.to_buf()))
     }
 
     /// All records from a place to the high watermark.

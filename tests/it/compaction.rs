@@ -92,13 +92,15 @@ fn the_last_of_each_key_stays_as_it_was() {
     }
 }
 
-/// Nothing to remove and nothing to merge: no file is written.
+/// Nothing to remove, and soon nothing to merge: no file is written.
 #[test]
-fn a_second_run_changes_nothing() {
+fn later_runs_change_nothing() {
     let site = compacting(Site::memory()).small_segments();
     let log = site.open();
     fill(&log, 300, 20);
     log.compact().unwrap();
+    let merged = log.compact().unwrap();
+    assert_eq!(merged.records_removed(), 0);
     let files = site.files();
     let report = log.compact().unwrap();
     assert_eq!((report.records_removed(), report.segments_written()), (0, 0));
@@ -411,7 +413,8 @@ fn check_table(log: &Log, changes: &[Change]) {
 #[test]
 fn cursors_stay_valid_when_their_segment_is_replaced() {
     for site in Site::each() {
-        let log = compacting(site).small_segments().open();
+        let site = compacting(site).small_segments();
+        let log = site.open();
         fill(&log, 200, 10);
         let full = Full::of(&log);
         let mut cursors: Vec<_> =
@@ -445,14 +448,15 @@ fn cursors_stay_valid_when_their_segment_is_replaced() {
 /// longer hold, and nothing that is left may be lost by it.
 #[test]
 fn a_run_beside_truncations_deletions_and_rolls_loses_nothing() {
-    for round in 0..12_u64 {
+    for round in 0..18_u64 {
         let (sender, receiver) = std::sync::mpsc::sync_channel::<()>(0);
         let sender = std::sync::Mutex::new(sender);
         let site = compacting_with(Site::memory(), |compaction| {
             compaction.progress(move |_| {
                 // The other side does something between two looks, or has gone.
-                drop(sender.lock().unwrap().send(()));
-                ControlFlow::Continue(())
+                match sender.lock().unwrap().send(()) {
+                    Ok(()) | Err(_) => ControlFlow::Continue(()),
+                }
             })
         });
         let log = site.options(|options| options.segment_bytes(600 << 10)).open();
@@ -488,13 +492,9 @@ fn a_run_beside_truncations_deletions_and_rolls_loses_nothing() {
             );
         });
         match round % 3 {
+            // No output was in its place by then, so nothing may be gone.
             0 if log.end_offset() < at(3000) => {
-                let left = Full::of(&log);
-                // Each key has some record left, and the log's own keys say which may be gone.
-                for offset in left.offsets().filter(|offset| *offset < at(1500)) {
-                    assert!(full.get(offset).is_some());
-                }
-                assert!(left.len() >= 7);
+                assert_eq!(Full::of(&log).below(at(1500)), full.below(at(1500)));
             }
             _ => {
                 let expected = full.compacted_to(at(3001), Tombstones::Gone);
@@ -554,7 +554,7 @@ fn a_progress_callback_that_compacts_or_closes_does_not_hang() {
     fill(&log, 100, 5);
     let before = Full::of(&log);
     cell.set(log.clone()).unwrap();
-    assert_kind(log.compact(), ErrorKind::Closed);
+    assert!(log.compact().unwrap().is_stopped());
     check_compacted(&log, &before);
 }
 
