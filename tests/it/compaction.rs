@@ -299,7 +299,7 @@ fn the_front_of_a_log_with_holes_is_deleted_at_any_offset() {
     let mut expected = Full::of(&log);
     for start in (0..300).step_by(7) {
         log.delete_before(at(start)).unwrap();
-        expected = expected.from(at(start));
+        expected = expected.from_start(at(start));
         check_compacted(&log, &expected);
         if start % 3 == 0 {
             log.compact().unwrap();
@@ -498,7 +498,7 @@ fn a_run_beside_truncations_deletions_and_rolls_loses_nothing() {
             }
             _ => {
                 let expected = full.compacted_to(at(3001), Tombstones::Gone);
-                let expected = expected.from(log.start_offset());
+                let expected = expected.from_start(log.start_offset());
                 let left = Full::of(&log).below(at(3001));
                 assert_eq!(left, expected);
             }

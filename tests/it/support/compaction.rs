@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-use stratalog::{Compaction, Durability, Entry, EntryBuf, Log, Offset, Record, Seek};
+use stratalog::{Compaction, Durability, Entry, Log, Offset, Record, Seek};
 
 /// With compaction that drops tombstones at once.
 pub(crate) fn compacting(site: Site) -> Site {
@@ -58,62 +58,84 @@ pub(crate) enum Tombstones {
 }
 
 /// All that a log shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Full(BTreeMap<Offset, Held>);
-
-/// A record, with its key, which no record tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Held {
-    row: Row,
-    key: Option<Vec<u8>>,
+#[derive(Clone, Debug)]
+pub(crate) struct Full {
+    rows: BTreeMap<Offset, Row>,
+    /// What no record tells.
+    keys: BTreeMap<Offset, Vec<u8>>,
 }
 
-impl From<&EntryBuf> for Held {
-    fn from(entry: &EntryBuf) -> Self {
-        Self { row: Row::from(entry), key: entry.key().map(<[u8]>::to_vec) }
+impl PartialEq for Full {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows
+    }
+}
+
+impl From<BTreeMap<Offset, Row>> for Full {
+    fn from(rows: BTreeMap<Offset, Row>) -> Self {
+        Self { rows, keys: BTreeMap::new() }
     }
 }
 
 impl Full {
     pub(crate) fn of(log: &Log) -> Self {
-        let entries = log.iter(Seek::Start).unwrap().map(|entry| entry.unwrap());
-        Self(entries.map(|entry| (entry.offset(), Held::from(&entry))).collect())
+        let mut full = Self::from(BTreeMap::new());
+        for entry in log.iter(Seek::Start).unwrap() {
+            let entry = entry.unwrap();
+            full.rows.insert(entry.offset(), Row::from(&entry));
+            if let Some(key) = entry.key() {
+                full.keys.insert(entry.offset(), key.to_vec());
+            }
+        }
+        full
     }
 
     /// What compaction of all below `end` leaves.
     pub(crate) fn compacted_to(&self, end: Offset, tombstones: Tombstones) -> Self {
         let mut last = BTreeMap::new();
-        for (offset, held) in self.0.range(..end) {
-            last.insert(held.key.clone(), *offset);
+        for (offset, key) in self.keys.range(..end) {
+            last.insert(key, *offset);
         }
-        let stays = |offset: Offset, held: &Held| {
-            let is_last = held.key.is_none() || last[&held.key] == offset;
-            let is_hidden = held.row.record.is_tombstone() && tombstones == Tombstones::Gone;
-            offset >= end || is_last && !is_hidden
+        let stays = |offset: &Offset, row: &Row| {
+            let is_last = self.keys.get(offset).is_none_or(|key| last[key] == *offset);
+            let is_hidden = row.record.is_tombstone() && tombstones == Tombstones::Gone;
+            is_last && !is_hidden
         };
-        let mut left = self.0.clone();
-        left.retain(|offset, held| stays(*offset, held));
-        Self(left)
+        let mut left = self.clone();
+        left.rows.retain(|offset, row| *offset >= end || stays(offset, row));
+        left
     }
 
     pub(crate) fn below(&self, end: Offset) -> Self {
-        Self(self.0.range(..end).map(|(offset, row)| (*offset, row.clone())).collect())
+        let mut left = self.clone();
+        left.rows.retain(|offset, _| *offset < end);
+        left
     }
 
-    pub(crate) fn from(&self, start: Offset) -> Self {
-        Self(self.0.range(start..).map(|(offset, row)| (*offset, row.clone())).collect())
+    pub(crate) fn from_start(&self, start: Offset) -> Self {
+        let mut left = self.clone();
+        left.rows.retain(|offset, _| *offset >= start);
+        left
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len()
     }
 
     pub(crate) fn get(&self, offset: Offset) -> Option<&Row> {
-        self.0.get(&offset).map(|held| &held.row)
+        self.rows.get(&offset)
     }
 
     pub(crate) fn offsets(&self) -> impl Iterator<Item = Offset> {
-        self.0.keys().copied()
+        self.rows.keys().copied()
+    }
+
+    /// Whether this is what a run that was cut off may leave: all that a whole one leaves, and
+    /// nothing that was not there before.
+    pub(crate) fn is_between(&self, least: &Self, most: &Self) -> bool {
+        let has = |some: &Self, offset: &Offset, row: &Row| some.rows.get(offset) == Some(row);
+        least.rows.iter().all(|(offset, row)| has(self, offset, row))
+            && self.rows.iter().all(|(offset, row)| has(most, offset, row))
     }
 
     pub(crate) fn assert_has(&self, entry: Entry<'_>) {
@@ -138,16 +160,16 @@ pub(crate) fn check_compacted(log: &Log, expected: &Full) {
         let found = log.get(offset).unwrap();
         assert_eq!(found.as_ref().map(Row::from).as_ref(), expected.get(offset), "get {offset}");
         cursor.seek(Seek::Offset(offset)).unwrap();
-        let before = expected.0.range(..offset).next_back().map(|(offset, _)| *offset);
+        let before = expected.rows.range(..offset).next_back().map(|(offset, _)| *offset);
         assert_eq!(cursor.prev().unwrap().map(|entry| entry.offset()), before, "prev {offset}");
         cursor.seek(Seek::Offset(offset)).unwrap();
-        let after = expected.0.range(offset..).next().map(|(offset, _)| *offset);
+        let after = expected.rows.range(offset..).next().map(|(offset, _)| *offset);
         assert_eq!(cursor.next().unwrap().map(|entry| entry.offset()), after, "next {offset}");
     }
-    for (offset, Held { row, .. }) in &expected.0 {
+    for (offset, row) in &expected.rows {
         cursor.seek(Seek::Time(row.appended_at)).unwrap();
         let entry = cursor.next().unwrap().unwrap();
-        let first = expected.0.iter().find(|(_, first)| first.row.appended_at >= row.appended_at);
+        let first = expected.rows.iter().find(|(_, first)| first.appended_at >= row.appended_at);
         assert_eq!(entry.offset(), *first.unwrap().0, "the time of {offset}");
     }
 }
