@@ -64,9 +64,9 @@ fn has_due_tombstones(
     })
 }
 
-/// Whether so long a time has passed since.
+/// Whether so long a time has passed since. None always has, even by a clock that went back.
 pub(super) fn is_past(since: Timestamp, time: Duration, now: Timestamp) -> bool {
-    since.checked_add(time).is_some_and(|then| then <= now)
+    time.is_zero() || since.checked_add(time).is_some_and(|then| then <= now)
 }
 
 /// A segment on its way into an output.
@@ -144,7 +144,8 @@ mod tests {
             [row(95), row(96), row(97), Row { state: RowState::Written, ..row(98) }, row(99)];
         let empty = Row { record_count: 0, ..row(97) };
         let with_empty = [row(96), empty, row(99)];
-        let cases: [(&[Row], u64, u64, usize); 9] = [
+        let future = [row(101)];
+        let cases: [(&[Row], u64, u64, usize); 11] = [
             (&rows, 0, 0, 3),
             (&rows, 0, 21, 3),
             (&rows, 0, 22, 2),
@@ -154,6 +155,9 @@ mod tests {
             (&rows[4..], 0, 0, 1),
             (&with_empty, 0, 20, 2),
             (&[], 0, 0, 0),
+            // Appended in the future, by a clock that went back.
+            (&future, 0, 0, 1),
+            (&future, 0, 1, 0),
         ];
         for (nth, (rows, compacted_to, lag, count)) in cases.into_iter().enumerate() {
             let settings = Compaction::new().min_lag(secs(lag));

@@ -134,8 +134,23 @@ impl Cursor {
         if self.cuts != self.view.cuts() {
             self.catch_up()?;
         }
+        match self.place_before() {
+            Ok(Some(stand)) => {
+                self.stand = stand;
+                decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
+            }
+            none => {
+                // It has looked elsewhere, so what is at hand is not what it stands in.
+                self.stand_at(self.stand.offset);
+                none.map(|_| None)
+            }
+        }
+    }
+
+    /// The place in front of the record before, whose span is loaded.
+    fn place_before(&mut self) -> Result<Option<Stand>> {
         let start = self.view.start();
-        let stand = loop {
+        loop {
             let stand = self.stand.offset;
             if stand < start {
                 return Err(out_of_range(stand, start, (start, self.view.end())));
@@ -143,7 +158,7 @@ impl Cursor {
             let span = self.span;
             let before = if span.base < stand { self.mark_before(&span, stand)? } else { None };
             match before {
-                Some(before) if before.offset >= start => break before,
+                Some(before) if before.offset >= start => return Ok(Some(before)),
                 Some(_) => return Ok(None),
                 None => {}
             }
@@ -160,9 +175,7 @@ impl Cursor {
                 Ok(None) => return Ok(None),
                 Err(error) => self.unless_cut(error)?,
             }
-        };
-        self.stand = stand;
-        decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
+        }
     }
 
     /// The offset of the place: the next record has this offset, or the first higher one there is.
@@ -253,7 +266,12 @@ impl Cursor {
     fn unless_cut(&mut self, error: Error) -> Result<()> {
         let before = self.cuts;
         self.catch_up()?;
-        if self.cuts == before { Err(error) } else { Ok(()) }
+        if self.cuts != before {
+            return Ok(());
+        }
+        // It has looked elsewhere, so what is at hand is not what it stands in.
+        self.stand_at(self.stand.offset);
+        Err(error)
     }
 
     /// Gets to know the cuts of the log since it last looked; an error if one of them took the
