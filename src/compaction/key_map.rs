@@ -122,7 +122,7 @@ impl KeyMap {
     }
 
     fn place(&self, hash: KeyHash) -> usize {
-        let place = u128::from(hash.0) * self.slots.len() as u128 >> 64;
+        let place = (u128::from(hash.0) * self.slots.len() as u128) >> 64;
         usize::try_from(place).unwrap_or_default()
     }
 }

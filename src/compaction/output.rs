@@ -31,6 +31,9 @@ use crate::storage::Dir;
 use crate::units::Offset;
 use crate::units::Timestamp;
 
+const STEP: usize = 8;
+const _: () = assert!(STEP as u64 == ALIGNMENT);
+
 /// How much is written at a time.
 const WRITE_BYTES: usize = 512 << 10;
 
@@ -205,7 +208,6 @@ impl Output {
             appended_at: open.at,
             last_at: open.last_at,
         });
-        const STEP: usize = ALIGNMENT as usize;
         self.bytes.resize(self.bytes.len().next_multiple_of(STEP), 0);
         self.end = end;
         if self.bytes.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
@@ -219,8 +221,8 @@ impl Output {
     }
 }
 
-/// Removes what there is of a segment that will not be in the log. What cannot be removed is garbage
-/// that the next open removes.
+/// Removes what there is of a segment that will not be in the log. What cannot be removed is
+/// garbage that the next open removes.
 pub(super) fn remove(dir: &Dir, new: NewSegment) {
     drop(dir.remove(&names::segment(new.base_offset, new.segment_id)));
     drop(dir.remove(&names::index(new.base_offset, new.segment_id)));

@@ -16,8 +16,18 @@ pub struct CompactionReport {
     pub(super) segments_read: u64,
     pub(super) segments_written: u64,
     pub(super) left_aside: Vec<LeftAside>,
-    pub(super) is_stopped: bool,
-    pub(super) more: bool,
+    pub(super) end: End,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum End {
+    #[default]
+    Done,
+    /// The memory for keys was full.
+    Full,
+    /// It was broken off, or the log was truncated.
+    Stopped,
 }
 
 /// A segment that a run could not read, and left as it is.
@@ -82,14 +92,14 @@ impl CompactionReport {
     /// truncated meanwhile. What it had done by then stands.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.is_stopped
+        self.end == End::Stopped
     }
 
     /// Whether another run has something to do at once: the memory for keys was full, or the run
     /// was stopped.
     #[must_use]
     pub fn more(&self) -> bool {
-        self.more
+        self.end != End::Done
     }
 }
 
@@ -115,9 +125,10 @@ impl fmt::Display for CompactionReport {
         for LeftAside { offsets, error } in &self.left_aside {
             write!(f, ", offsets {} to {} left aside ({error})", offsets.start, offsets.end)?;
         }
-        if self.is_stopped {
-            f.write_str(", stopped")?;
+        match self.end {
+            End::Done => Ok(()),
+            End::Full => f.write_str(", the memory for keys was full, there is more to do"),
+            End::Stopped => f.write_str(", stopped before the end"),
         }
-        if self.more { f.write_str(", there is more to do") } else { Ok(()) }
     }
 }

@@ -184,8 +184,8 @@ impl Run<'_> {
         let age = self.age(row, collected);
         let seen = collected.rows.get(&row.segment_id);
         let count = seen.map_or(row.tombstone_count, |seen| seen.tombstones);
-        // What is dead goes, and takes its share of the bytes with it. A guess: an output may become
-        // somewhat longer than a segment should be.
+        // What is dead goes, and takes its share of the bytes with it. A guess: an output may
+        // become somewhat longer than a segment should be.
         let dead = seen.map_or(0, |seen| collected.map.count_dead(seen.numbers.clone()));
         let live = u128::from(row.record_count.saturating_sub(dead));
         let bytes = u128::from(row.byte_len) * live / u128::from(row.record_count.max(1));

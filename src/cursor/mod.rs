@@ -266,12 +266,7 @@ impl Cursor {
     fn unless_cut(&mut self, error: Error) -> Result<()> {
         let before = self.cuts;
         self.catch_up()?;
-        if self.cuts != before {
-            return Ok(());
-        }
-        // It has looked elsewhere, so what is at hand is not what it stands in.
-        self.stand_at(self.stand.offset);
-        Err(error)
+        if self.cuts == before { Err(error) } else { Ok(()) }
     }
 
     /// Gets to know the cuts of the log since it last looked; an error if one of them took the

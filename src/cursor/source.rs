@@ -107,7 +107,7 @@ impl Source {
     fn hole(&self, offset: Offset) -> Option<Span> {
         let segment = self.window.as_ref()?.segment();
         let (base, end) = (segment.base_offset(), segment.end_offset());
-        let is_hole = !segment.has_frames() && (base..end).contains(&offset);
+        let is_hole = segment.is_hole() && (base..end).contains(&offset);
         is_hole.then(|| Span { base, end, ..Span::default() })
     }
 

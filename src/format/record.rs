@@ -98,8 +98,8 @@ pub(crate) fn encode(out: &mut Vec<u8>, record: &Record<'_>, time_delta: u64) {
     }
 }
 
-/// Appends the record that `bytes` are, moved to another place: with another offset step and another
-/// time delta in front of what stays as it is. `None` if `bytes` are no record.
+/// Appends the record that `bytes` are, moved to another place: with another offset step and
+/// another time delta in front of what stays as it is. `None` if `bytes` are no record.
 #[inline]
 pub(crate) fn put_moved(
     out: &mut Vec<u8>,

@@ -276,10 +276,9 @@ impl Handle {
         max_batch_bytes: u64,
         compactor: Option<Arc<Compactor>>,
         recovery: Recovery,
-        background: Option<Background>,
-        lock: Box<dyn LockGuard>,
+        running: Running,
     ) -> Self {
-        let running = Mutex::new(Running::Open { background, lock });
+        let running = Mutex::new(running);
         Self { view, max_batch_bytes, compactor, recovery, running }
     }
 

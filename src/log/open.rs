@@ -17,6 +17,7 @@ use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
 use crate::log::Log;
+use crate::log::Running;
 use crate::log::background::Background;
 use crate::manifest;
 use crate::options::Maintenance;
@@ -152,8 +153,9 @@ impl Options {
             }
             Maintenance::Manual => None,
         };
+        let running = Running::Open { background, lock };
         let view = View { segments, commit, level: self.durability };
-        Ok(Log::new(Handle::new(view, self.max_batch_bytes, compactor, report, background, lock)))
+        Ok(Log::new(Handle::new(view, self.max_batch_bytes, compactor, report, running)))
     }
 
     fn reading(&self) -> Reading {

@@ -276,6 +276,7 @@ fn segment(
         header,
         file,
         read_mode: reading.mode,
+        is_hole: false,
         map_len: reading.map_len,
         end_offset: AtomicU64::new(end.1.get()),
         end: AtomicU64::new(end.0),

@@ -45,6 +45,7 @@ use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Row;
+use crate::format::manifest::RowState;
 use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::format::segment::SegmentHeader;
@@ -67,6 +68,9 @@ pub(crate) struct Segment {
     header: SegmentHeader,
     file: Handle,
     read_mode: ReadMode,
+    /// It is sealed, and has no frame. Of one that grows nobody could tell: its two ends change one
+    /// after the other.
+    is_hole: bool,
     /// How far a map of the file should reach, so that a growing file is mapped once.
     map_len: u64,
     /// End offset of the last frame that readers may look at; never behind `end`.
@@ -90,6 +94,7 @@ impl Segment {
             header,
             file,
             read_mode,
+            is_hole: row.state == RowState::Sealed && row.byte_len == SEGMENT_HEADER_LEN as u64,
             map_len: row.byte_len,
             end_offset: AtomicU64::new(row.end_offset.get()),
             end: AtomicU64::new(row.byte_len),
@@ -123,9 +128,9 @@ impl Segment {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Whether there is anything to read: compaction may have removed every record.
-    pub(crate) fn has_frames(&self) -> bool {
-        self.end() > SEGMENT_HEADER_LEN as u64
+    /// Whether compaction has removed every record.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.is_hole
     }
 
     /// End offset of the last frame that may be read, or of a later one.

@@ -3,7 +3,6 @@
 use crate::support::at;
 use crate::support::clock::ManualClock;
 use crate::support::compaction::Full;
-use crate::support::compaction::Tombstones;
 use crate::support::compaction::check_compacted;
 use crate::support::compaction::fill;
 use crate::support::compaction::pair;
@@ -63,7 +62,7 @@ fn a_crash_at_every_call_leaves_the_log_before_or_after_a_swap() {
     let (whole, log, full) = machine();
     compact_all(&log).unwrap();
     let calls = whole.effects();
-    let expected = full.compacted_to(at(COUNT), Tombstones::Gone);
+    let expected = full.compacted_to(at(COUNT));
     check_compacted(&log, &expected);
     assert!(calls > 30 && expected.len() + 30 < full.len(), "{calls} calls do too little");
     for call in 0..=calls {
@@ -148,7 +147,7 @@ fn each_call_can_fail_once() {
 }
 
 fn check_failed(mut log: Log, machine: &FaultyStorage, full: &Full, told: &Result<()>) {
-    let expected = full.compacted_to(at(COUNT), Tombstones::Gone);
+    let expected = full.compacted_to(at(COUNT));
     if let Err(error) = told {
         assert!(is_injected(error), "{error}");
     }
@@ -180,7 +179,7 @@ fn a_full_disk_is_told_of_and_changes_nothing() {
     let mut refused = 0;
     for free in (0..2000).step_by(40) {
         let (machine, log, full) = machine();
-        let expected = full.compacted_to(at(COUNT), Tombstones::Gone);
+        let expected = full.compacted_to(at(COUNT));
         machine.set_free(Some(free));
         if let Err(error) = compact_all(&log) {
             refused += 1;
@@ -204,7 +203,7 @@ fn no_more_space_is_needed_than_one_output() {
     let machine = FaultyStorage::memory();
     let log = open(&machine);
     fill(&log, 3000, 2000);
-    let expected = Full::of(&log).compacted_to(at(3000), Tombstones::Gone);
+    let expected = Full::of(&log).compacted_to(at(3000));
     // A segment and its index, the manifest and its reserve.
     machine.set_free(Some(2 * 512 + 200 + 64 + 16));
     compact_all(&log).unwrap();

@@ -7,7 +7,6 @@ use crate::support::assert_out_of_range;
 use crate::support::at;
 use crate::support::clock::ManualClock;
 use crate::support::compaction::Full;
-use crate::support::compaction::Tombstones;
 use crate::support::compaction::check_compacted;
 use crate::support::compaction::compacting_with;
 use crate::support::model::Model;
@@ -247,7 +246,12 @@ impl Pair {
                 self.assert_reached(&(at(0)..self.model.end()), Durability::Synced);
             }
             Op::Roll => self.log().roll().unwrap(),
-            Op::Compact { roll } => self.compact(roll),
+            Op::Compact { roll: false } => drop(self.compact()),
+            Op::Compact { roll: true } => {
+                self.log().roll().unwrap();
+                let is_empty = self.model.start() == self.model.end();
+                assert!(self.compact() == self.model.end() || is_empty);
+            }
             Op::Truncate { mille } => self.truncate(self.some_offset(mille)),
             Op::Delete { mille } => self.delete(self.some_offset(mille)),
             Op::Clock { seconds } => {
@@ -305,10 +309,7 @@ impl Pair {
     }
 
     /// What the log shows is what the model says, so it can tell which records are to go.
-    fn compact(&mut self, roll: bool) {
-        if roll {
-            self.log().roll().unwrap();
-        }
+    fn compact(&mut self) -> Offset {
         let before = Full::of(self.log());
         let end = loop {
             let report = self.log().compact().unwrap();
@@ -317,11 +318,11 @@ impl Pair {
                 break report.compacted_to();
             }
         };
-        assert!(!roll || end == self.model.end() || self.model.start() == self.model.end());
-        let left = before.compacted_to(end, Tombstones::Gone);
+        let left = before.compacted_to(end);
         self.model.retain(|offset| offset >= end || left.get(offset).is_some());
         // It would read on in the segment that it holds.
         self.cursor.seek(Seek::Offset(self.place)).unwrap();
+        end
     }
 
     /// Into the model.

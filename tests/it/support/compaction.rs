@@ -50,13 +50,6 @@ pub(crate) fn rows(log: &Log) -> Vec<u64> {
     log.iter(Seek::Start).unwrap().map(|entry| entry.unwrap().offset().get()).collect()
 }
 
-/// What becomes of tombstones that are the last of their keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tombstones {
-    Stay,
-    Gone,
-}
-
 /// All that a log shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Full {
@@ -90,16 +83,15 @@ impl Full {
         full
     }
 
-    /// What compaction of all below `end` leaves.
-    pub(crate) fn compacted_to(&self, end: Offset, tombstones: Tombstones) -> Self {
+    /// What compaction of all below `end` leaves, with tombstones that go at once.
+    pub(crate) fn compacted_to(&self, end: Offset) -> Self {
         let mut last = BTreeMap::new();
         for (offset, key) in self.keys.range(..end) {
             last.insert(key, *offset);
         }
         let stays = |offset: &Offset, row: &Row| {
             let is_last = self.keys.get(offset).is_none_or(|key| last[key] == *offset);
-            let is_hidden = row.record.is_tombstone() && tombstones == Tombstones::Gone;
-            is_last && !is_hidden
+            is_last && !row.record.is_tombstone()
         };
         let mut left = self.clone();
         left.rows.retain(|offset, row| *offset >= end || stays(offset, row));
@@ -112,7 +104,7 @@ impl Full {
         left
     }
 
-    pub(crate) fn from_start(&self, start: Offset) -> Self {
+    pub(crate) fn above(&self, start: Offset) -> Self {
         let mut left = self.clone();
         left.rows.retain(|offset, _| *offset >= start);
         left
