@@ -106,7 +106,9 @@ impl Output {
         };
         let step = offset.saturating_since(open.next);
         let delta = delta(open.at, *appended_at).unwrap_or_default();
-        if record::put_moved(&mut self.bytes, bytes, step, delta).is_none() {
+        if (step, delta) == (record.offset_step, record.time_delta) {
+            self.bytes.extend_from_slice(bytes);
+        } else if record::put_moved(&mut self.bytes, bytes, step, delta).is_none() {
             return Err(Error::new(ErrorKind::Io, "a bug: a record was not where it was found"));
         }
         let next = *offset + 1;
