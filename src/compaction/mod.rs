@@ -191,9 +191,9 @@ impl Compactor {
             kept: HashMap::new(),
             report: CompactionReport::default(),
         };
-        *self.runner.lock() = Some(thread::current().id());
+        let turn = Turn::begin(self);
         let ran = run.run();
-        *self.runner.lock() = None;
+        drop(turn);
         match ran {
             Ok(()) => {}
             Err(Halt::Stopped) => {
@@ -203,6 +203,22 @@ impl Compactor {
             Err(Halt::Unreadable(error) | Halt::Failed(error)) => return Err(error),
         }
         Ok(run.report)
+    }
+}
+
+/// While it lives, the thread is known to be the one that compacts, also if a callback panics.
+struct Turn<'a>(&'a Compactor);
+
+impl<'a> Turn<'a> {
+    fn begin(compactor: &'a Compactor) -> Self {
+        *compactor.runner.lock() = Some(thread::current().id());
+        Self(compactor)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.runner.lock() = None;
     }
 }
 

@@ -18,7 +18,7 @@ use crate::support::secs;
 use std::sync::Arc;
 use std::time::Duration;
 use stratalog::storage::Clock;
-use stratalog::{Compaction, ErrorKind, Offset, Record, Seek, Timestamp};
+use stratalog::{Compaction, Durability, ErrorKind, Offset, Record, Seek, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -133,6 +133,30 @@ fn a_tiny_map_takes_several_runs_to_the_same_result() {
         assert!(runs > 1, "{keys} keys in one run");
         assert_eq!(last, at(3000));
         check_compacted(&log, &expected);
+    }
+}
+
+/// Above it nothing is touched, although keys there are in the map: what follows may be truncated.
+#[test]
+fn a_run_that_is_full_compacts_exactly_up_to_its_limit() {
+    for keys in [35, 40, 90] {
+        let site = compacting_with(Site::memory(), |compaction| compaction.map_bytes(1 << 10));
+        let log = site.small_segments().open();
+        for number in 0..600_u64 {
+            // Some keys again and again, so that they are on both sides of a limit.
+            let key = if number % 3 == 0 { number % 4 } else { number % keys };
+            log.append_with(Durability::Buffered, pair(&key.to_string(), number)).unwrap();
+        }
+        log.roll().unwrap();
+        loop {
+            let before = Full::of(&log);
+            let report = log.compact().unwrap();
+            let after = Full::of(&log);
+            assert_eq!(after, before.compacted_to(report.compacted_to()));
+            if !report.more() {
+                break;
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::support::secs;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use stratalog::{Compaction, Error, ErrorKind, Log, Options, Result};
+use stratalog::{Compaction, Durability, Error, ErrorKind, Log, Options, Record, Result};
 
 const COUNT: u64 = 120;
 
@@ -120,6 +120,45 @@ fn a_crash_in_the_run_after_a_crash_is_no_different() {
         compact_all(&log).unwrap();
         check_compacted(&log, &expected);
         check_files(&log, &machine);
+    }
+}
+
+/// A segment that could not be read can be again, and the run that goes back to it does so in
+/// several steps, the first of which is cut off anywhere: nothing that was deleted comes back.
+#[test]
+fn a_run_that_goes_back_is_cut_off_at_every_call() {
+    let machine = || {
+        let machine = FaultyStorage::memory();
+        let log = open(&machine);
+        log.append(pair("hidden", 1)).unwrap();
+        log.roll().unwrap();
+        for number in 0..150 {
+            log.append_with(Durability::Buffered, pair(&format!("{number}"), 1)).unwrap();
+        }
+        log.append(Record::tombstone("hidden")).unwrap();
+        log.roll().unwrap();
+        let full = Full::of(&log);
+        let name = "00000000000000000000-00000001.log";
+        machine.inject(Fault::new(Op::Read, io::ErrorKind::Other).on(name).forever());
+        compact_all(&log).unwrap();
+        machine.heal();
+        assert_eq!(Full::of(&log), full);
+        machine.forget_calls();
+        (machine, log, full)
+    };
+    let (whole, log, full) = machine();
+    let expected = full.compacted_to(at(152));
+    compact_all(&log).unwrap();
+    assert_eq!(Full::of(&log), expected);
+    for call in 0..whole.effects() {
+        let (machine, log, _) = machine();
+        machine.stop_after(call);
+        drop(compact_all(&log));
+        machine.kill();
+        drop(log);
+        let log = open(&machine.crash(Crash::KeepAll));
+        compact_all(&log).unwrap();
+        assert_eq!(Full::of(&log), expected, "stopped before call {call}");
     }
 }
 
