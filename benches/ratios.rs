@@ -7,14 +7,16 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails stops")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time and owns its files")]
 
+#[path = "support/compaction.rs"]
+mod rewriting;
 mod support;
 
+use crate::rewriting::Compacted;
 use crate::support::Finish;
 use crate::support::Killed;
 use crate::support::Load;
 use crate::support::Random;
 use crate::support::Remains;
-use crate::support::compaction::Compacted;
 use crate::support::is_smoke;
 use crate::support::limits;
 use crate::support::limits::Frames;
@@ -179,7 +181,7 @@ fn compaction() {
     let keys = scaled(KEYS);
     for (name, map_bytes) in [("128 MiB", 128 << 20), ("32 MiB", 32 << 20)] {
         let map_bytes = if is_smoke() { map_bytes >> 10 } else { map_bytes };
-        let rounds = (0..=rounds()).map(|_| support::compaction::compact(keys, map_bytes));
+        let rounds = (0..=rounds()).map(|_| rewriting::compact(keys, map_bytes));
         let rounds = rounds.skip(1).collect::<Vec<_>>();
         assert!(rounds.iter().all(|round| round.records_left == keys), "a wrong result");
         let rates = |took: fn(&Compacted) -> Duration| {

@@ -23,7 +23,7 @@ pub(crate) struct Compacted {
     pub(crate) records_left: u64,
 }
 
-/// Compacts a log of so many keys of 16 bytes with values of 100, of which some (one in 20) have two
+/// Compacts a log of so many keys of 16 bytes with values of 100, of which one in 20 has two
 /// records.
 pub(crate) fn compact(keys: u64, map_bytes: u64) -> Compacted {
     let dir = scratch();

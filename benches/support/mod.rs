@@ -3,7 +3,6 @@
 //! A round prepares what it needs, measures its work alone, and removes its files. Rounds of the
 //! log are here, those of the bare system are in [`limits`].
 
-pub(crate) mod compaction;
 pub(crate) mod limits;
 
 use std::env;
