@@ -86,3 +86,62 @@ impl<'a> Pace<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Halt, Pace, STRIDE_BYTES};
+    use crate::options::Compaction;
+    use crate::storage::Clock;
+    use crate::units::Timestamp;
+    use std::ops::ControlFlow;
+    use std::time::Duration;
+
+    /// Stands still.
+    #[derive(Debug)]
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::ZERO
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(100)
+        }
+    }
+
+    /// Reads so many strides; gives the pauses, and whether it was stopped by the one that is `last`.
+    fn pauses(settings: &Compaction, is_urgent: bool, last: usize) -> (Vec<Duration>, bool) {
+        let mut pauses = Vec::new();
+        let mut pause = |time| {
+            pauses.push(time);
+            if pauses.len() == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let urgent = || is_urgent;
+        let mut pace = Pace::new(settings, &Still, &mut pause, &urgent);
+        let mut ran = (0..3).map(|_| pace.did_read(STRIDE_BYTES));
+        let is_stopped = ran.any(|ran| matches!(ran, Err(Halt::Stopped)));
+        (pauses, is_stopped)
+    }
+
+    #[test]
+    fn a_run_keeps_to_its_rate_unless_somebody_waits_for_it() {
+        let settings = Compaction::new().bytes_per_second(4 * STRIDE_BYTES);
+        let steps = [250, 500, 750].map(Duration::from_millis);
+        assert_eq!(pauses(&settings, false, 9), (steps.to_vec(), false));
+        assert_eq!(pauses(&settings, true, 9), (vec![Duration::ZERO; 3], false));
+    }
+
+    #[test]
+    fn a_run_ends_where_it_is_told_to() {
+        let settings = Compaction::new().bytes_per_second(u64::MAX);
+        let (told, is_stopped) = pauses(&settings, false, 2);
+        assert_eq!((told.len(), is_stopped), (2, true));
+        let settings = settings.progress(|done| match done.bytes_read() {
+            STRIDE_BYTES => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        });
+        let (told, is_stopped) = pauses(&settings, false, 9);
+        assert_eq!((told.len(), is_stopped), (1, true));
+    }
+}
