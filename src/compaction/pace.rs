@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// Reads so many strides; gives the pauses, and whether it was stopped by the one that is `last`.
+    /// Reads some strides; gives the pauses, and whether the one that is the `last` stopped it.
     fn pauses(settings: &Compaction, is_urgent: bool, last: usize) -> (Vec<Duration>, bool) {
         let mut pauses = Vec::new();
         let mut pause = |time| {
