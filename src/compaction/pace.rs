@@ -111,14 +111,17 @@ mod tests {
     }
 
     /// Reads some strides; gives the pauses, and whether the one that is the `last` stopped it.
-    fn pauses(settings: &Compaction, is_urgent: bool, last: usize) -> (Vec<Duration>, bool) {
+    fn pauses(
+        settings: &Compaction,
+        is_urgent: &dyn Fn() -> bool,
+        last: usize,
+    ) -> (Vec<Duration>, bool) {
         let mut pauses = Vec::new();
         let mut pause = |time| {
             pauses.push(time);
             if pauses.len() == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let urgent = || is_urgent;
-        let mut pace = Pace::new(settings, &Still, &mut pause, &urgent);
+        let mut pace = Pace::new(settings, &Still, &mut pause, is_urgent);
         let mut ran = (0..3).map(|_| pace.did_read(STRIDE_BYTES));
         let is_stopped = ran.any(|ran| matches!(ran, Err(Halt::Stopped)));
         (pauses, is_stopped)
@@ -128,20 +131,20 @@ mod tests {
     fn a_run_keeps_to_its_rate_unless_somebody_waits_for_it() {
         let settings = Compaction::new().bytes_per_second(4 * STRIDE_BYTES);
         let steps = [250, 500, 750].map(Duration::from_millis);
-        assert_eq!(pauses(&settings, false, 9), (steps.to_vec(), false));
-        assert_eq!(pauses(&settings, true, 9), (vec![Duration::ZERO; 3], false));
+        assert_eq!(pauses(&settings, &|| false, 9), (steps.to_vec(), false));
+        assert_eq!(pauses(&settings, &|| true, 9), (vec![Duration::ZERO; 3], false));
     }
 
     #[test]
     fn a_run_ends_where_it_is_told_to() {
         let settings = Compaction::new().bytes_per_second(u64::MAX);
-        let (told, is_stopped) = pauses(&settings, false, 2);
+        let (told, is_stopped) = pauses(&settings, &|| false, 2);
         assert_eq!((told.len(), is_stopped), (2, true));
         let settings = settings.progress(|done| match done.bytes_read() {
             STRIDE_BYTES => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         });
-        let (told, is_stopped) = pauses(&settings, false, 9);
+        let (told, is_stopped) = pauses(&settings, &|| false, 9);
         assert_eq!((told.len(), is_stopped), (1, true));
     }
 }
