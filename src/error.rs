@@ -117,6 +117,11 @@ impl Error {
         self.with(|inner| inner.offset = Some(offset))
     }
 
+    /// For a call that is about another record than the one the error is about.
+    pub(crate) fn without_offset(self) -> Self {
+        self.with(|inner| inner.offset = None)
+    }
+
     pub(crate) fn with_readable_from(self, offset: Offset) -> Self {
         self.with(|inner| inner.readable_from = Some(offset))
     }

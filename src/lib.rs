@@ -50,7 +50,7 @@
 //!   offset, while appends and readers go on.
 //! - Opening takes time and memory for the active segment, however long the log is.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: retention, named
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: named
 //! consumers, readers in other processes.
 //!
 //! # Where to begin
@@ -58,20 +58,27 @@
 //! [`Log::open`], or [`Options`] for anything but the defaults; [`Log::append`]; [`Cursor`].
 //! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
+mod bugs;
 mod commit;
 mod compaction;
 mod cursor;
 mod error;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod log;
 mod manifest;
 mod options;
 mod record;
+mod retention;
 mod segment;
 mod state;
 pub mod storage;
+mod sync;
 mod units;
 
+#[cfg(stratalog_bugs)]
+pub use bugs::SEEDED_BUGS;
 pub use compaction::CompactionReport;
 pub use compaction::LeftAside;
 pub use cursor::Cursor;
@@ -85,6 +92,9 @@ pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
 pub use log::Log;
+pub use log::MaintenanceReport;
+pub use log::SegmentInfo;
+pub use log::Stats;
 pub use options::Compaction;
 pub use options::Durability;
 pub use options::Maintenance;
@@ -93,6 +103,9 @@ pub use options::Progress;
 pub use options::ReadMode;
 pub use record::IntoBytes;
 pub use record::Record;
+pub use retention::Kept;
+pub use retention::Retention;
+pub use retention::RetentionReport;
 pub use state::Recovery;
 pub use units::Offset;
 pub use units::Position;

@@ -8,10 +8,12 @@ pub use compaction::Progress;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::retention::Retention;
 use crate::storage::Clock;
 use crate::storage::FsStorage;
 use crate::storage::Storage;
 use crate::storage::SystemClock;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct Options {
     pub(crate) read_mode: ReadMode,
     pub(crate) maintenance: Maintenance,
     pub(crate) compaction: Option<Compaction>,
+    pub(crate) retention: Retention,
+    pub(crate) on_background_error: OnError,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -73,15 +77,39 @@ pub enum ReadMode {
     Pread,
 }
 
-/// Who does the work that no call waits for: for now, the syncs at an interval.
+/// Who does the work that no call waits for: the syncs at an interval, the end of idle segments,
+/// retention, the removal of files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// One thread a log, named `stratalog`, joined by `close` and by dropping the last handle.
+    /// A thread `stratalog`, which writes and syncs, and for a log with a retention or a segment
+    /// age another, `stratalog-keep`, which does the rest and may take its time. They are joined
+    /// by `close` and by dropping the last handle.
     #[default]
     Background,
-    /// Nobody: the log starts no thread and syncs only when a call asks for it.
+    /// Nobody: the log starts no thread, syncs only when a call asks for it, and does the rest in
+    /// [`Log::maintain`](crate::Log::maintain).
     Manual,
+}
+
+/// Whom to tell of an error that no call returns.
+#[derive(Clone, Default)]
+pub(crate) struct OnError(Option<Arc<Callback>>);
+
+type Callback = dyn Fn(&Error) + Send + Sync;
+
+impl OnError {
+    pub(crate) fn tell(&self, error: &Error) {
+        if let Some(call) = &self.0 {
+            call(error);
+        }
+    }
+}
+
+impl fmt::Debug for OnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "set" } else { "not set" })
+    }
 }
 
 impl Options {
@@ -107,6 +135,8 @@ impl Options {
             read_mode: ReadMode::default(),
             maintenance: Maintenance::default(),
             compaction: None,
+            retention: Retention::new(),
+            on_background_error: OnError::default(),
             storage: Arc::new(FsStorage::new()),
             clock: Arc::new(SystemClock::new()),
         }
@@ -170,7 +200,7 @@ impl Options {
         self
     }
 
-    /// Who syncs at an interval. Default: [`Maintenance::Background`].
+    /// Who does the work that no call waits for. Default: [`Maintenance::Background`].
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
         self.maintenance = maintenance;
         self
@@ -180,6 +210,20 @@ impl Options {
     /// Default: it is not.
     pub fn compaction(mut self, compaction: Compaction) -> Self {
         self.compaction = Some(compaction);
+        self
+    }
+
+    /// What the log may forget. Default: nothing.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Is called, on a thread of the log, with each error of the work that no call waits for;
+    /// [`Stats::last_error`](crate::Stats::last_error) has the last one. It must not block, nor
+    /// close the log.
+    pub fn on_background_error(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_background_error = OnError(Some(Arc::new(call)));
         self
     }
 

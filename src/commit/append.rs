@@ -1,5 +1,6 @@
 //! From a record to the tail: encoding, room, and seeing it through to its level.
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::chunk::Accept;
 use crate::commit::front::Front;
@@ -19,8 +20,8 @@ use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::record;
 use crate::options::Durability;
 use crate::record::Record;
+use crate::sync::MutexGuard;
 use crate::units::Offset;
-use parking_lot::MutexGuard;
 use std::ops::Range;
 
 /// Records of this encoded length or more are encoded before the lock is taken.
@@ -137,8 +138,8 @@ impl Commit {
         let end = front.tail.end();
         // If it failed and yet is in the log, it is there from its first record on.
         let whole = |error: Error| match error.offset() {
-            Some(_) => error.with_offset(start),
-            None => error,
+            Some(_) if error.kind() != ErrorKind::OutOfRange => error.with_offset(start),
+            _ => error,
         };
         self.added(front, len as u64, level).map_err(whole)?;
         Ok(start..end)
@@ -149,8 +150,10 @@ impl Commit {
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes += len;
-        if level == Durability::Buffered {
+        if level == Durability::Buffered || Bug::RefusableShown.is_on() {
             self.marks.set_visible(end);
+        }
+        if level == Durability::Buffered {
             let mut news = News::default();
             news.reached(front.waiters.take_reached(Mark::Visible, end));
             let full = front.tail.full_until().is_some();
@@ -201,7 +204,8 @@ impl Commit {
             drop(front);
             match full_until {
                 Some(until) => drop(self.write_out(until, Purpose::Write)?),
-                None => self.sync()?,
+                // An offset would say that the record to come is there; it is that of another one.
+                None => self.sync().map_err(Error::without_offset)?,
             }
             front = self.front.lock();
         }

@@ -1,6 +1,7 @@
 //! The bell that calls the background thread, and how that thread waits for it.
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::Condvar;
+use crate::sync::Mutex;
 use std::mem;
 use std::time::Duration;
 

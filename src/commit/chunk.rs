@@ -1,5 +1,6 @@
 //! A stretch of frames in memory, on its way to one segment file.
 
+use crate::bugs::Bug;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
 use crate::segment::FrameNote;
@@ -92,7 +93,7 @@ impl Chunk {
         let kept = self
             .frames
             .iter()
-            .rposition(|frame| frame.accept == Accept::AtOnce)
+            .rposition(|frame| frame.accept == Accept::AtOnce && !Bug::AcceptedTakenBack.is_on())
             .map_or(0, |last| last + 1);
         self.frames.truncate(kept);
         self.bytes.truncate(self.frames.last().map_or(0, ChunkFrame::end));

@@ -20,8 +20,19 @@ use crate::commit::writer::Purpose;
 use crate::commit::writer::Writer;
 use crate::error::Failure;
 use crate::error::Result;
+use crate::format::manifest::Row;
+use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
+
+/// Lets appends go on when it is dropped, whatever happened.
+struct Held<'a>(&'a Commit);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.front.lock().life.release();
+    }
+}
 
 impl Commit {
     /// Removes all records from `end` on, durably.
@@ -30,7 +41,7 @@ impl Commit {
             let start = writer.start_offset();
             let log_end = self.marks.end();
             if !(start..=log_end).contains(&end) {
-                return Err(out_of_range(end, end.clamp(start, log_end), (start, log_end)));
+                return Err(out_of_range(end, nearest(end, (start, log_end)), (start, log_end)));
             }
             if end == log_end {
                 return Ok(());
@@ -43,6 +54,7 @@ impl Commit {
             let cut = writer.truncate(end, last_at, || {
                 let mut front = self.front.lock();
                 self.end_at(&mut front, end);
+                news.reached(front.waiters.take_syncers());
                 let removed = front.waiters.take_beyond(end);
                 self.count_committing(&front);
                 news.failed(removed, &out_of_range(log_end, end, (start, end)));
@@ -53,7 +65,13 @@ impl Commit {
 
     /// Removes all records below `start`, durably; beyond the end the log goes on there, empty.
     pub(crate) fn delete_before(&self, start: Offset) -> Result<()> {
+        self.delete_what(|_, _| start)
+    }
+
+    /// Removes all records below the offset that is chosen when nothing changes the rows any more.
+    pub(crate) fn delete_what(&self, choose: impl FnOnce(&[Row], Offset) -> Offset) -> Result<()> {
         self.cut(|writer, news| {
+            let start = choose(&writer.rows(), writer.start_offset());
             if start <= writer.start_offset() {
                 return Ok(());
             }
@@ -91,8 +109,9 @@ impl Commit {
         let mut news = News::default();
         let mut writer = self.writer.lock();
         self.front.lock().life.hold()?;
+        let held = Held(self);
         let done = cut(&mut writer, &mut news);
-        self.front.lock().life.release();
+        drop(held);
         drop(writer);
         news.tell();
         done

@@ -1,5 +1,6 @@
 //! From the tail to the files: writing chunks, and what happens when that fails.
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::chunk::Chunk;
 use crate::commit::waiters::Mark;
@@ -71,7 +72,10 @@ impl Commit {
             };
             // What was to be written has been taken back.
             let Some(chunk) = chunk else { return Ok(writer.sync_target(durable)) };
+            let early = Bug::PublishedBeforeWritten.is_on();
+            early.then(|| self.written(Arc::clone(&chunk), news));
             match writer.write(&chunk, purpose, durable) {
+                Ok(()) if early => {}
                 Ok(()) => self.written(chunk, news),
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
@@ -87,6 +91,7 @@ impl Commit {
         let Some(end) = chunk.end_offset() else { return };
         let mut front = self.front.lock();
         front.written_bytes += chunk.record_bytes();
+        front.counters.written(chunk.bytes.len());
         front.tail.written(chunk);
         self.marks.set_written(end);
         let visible = self.marks.visible().max(end);
@@ -104,10 +109,12 @@ impl Commit {
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes = front.written_bytes + front.tail.record_bytes();
+        front.counters.refused_writes += 1;
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
-        if first_changed && let Err(error) = self.erase_residue(writer, news) {
+        let erases = first_changed && !Bug::ResidueStays.is_on();
+        if erases && let Err(error) = self.erase_residue(writer, news) {
             news.failed(waiters, &error);
             return error;
         }
@@ -127,6 +134,8 @@ impl Commit {
         // An error of this sync would be kept from the leader's, which runs on the same file: one
         // at a time, and the poison before the other goes on.
         let _syncing = self.syncing.lock();
+        // The leader's may have failed, and then a sync of this file proves nothing.
+        self.front.lock().life.check_writable()?;
         writer.erase_residue().map_err(|error| self.poison(error, news))
     }
 
@@ -134,11 +143,15 @@ impl Commit {
     /// again.
     pub(super) fn poison(&self, error: Error, news: &mut News) -> Error {
         let mut front = self.front.lock();
-        let error = front.life.poison(error);
+        let forgets = Bug::PoisonForgotten.is_on();
+        let error = if forgets { error } else { front.life.poison(error) };
         let waiters = front.waiters.take_all();
         self.count_committing(&front);
         drop(front);
-        news.failed(waiters, &error);
+        match Bug::WaitersToldSuccess.is_on() {
+            true => news.reached(waiters),
+            false => news.failed(waiters, &error),
+        }
         error
     }
 }

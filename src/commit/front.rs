@@ -1,6 +1,7 @@
 //! What the front lock guards: the tail, those who wait, and whether the log still takes records.
 
 use crate::commit::bell::Urgency;
+use crate::commit::counters::Counters;
 use crate::commit::tail::Tail;
 use crate::commit::tail::TailSettings;
 use crate::commit::waiters::Mark;
@@ -39,6 +40,7 @@ pub(crate) struct Front {
     pub(crate) durable_bytes: u64,
     /// How often the log was cut back or emptied.
     pub(crate) cuts: u64,
+    pub(crate) counters: Counters,
     /// How the background thread has been called since it last looked.
     pub(crate) rung: Urgency,
     /// It has been called to write since it last looked.
@@ -57,6 +59,7 @@ impl Front {
             written_bytes: 0,
             durable_bytes: 0,
             cuts: 0,
+            counters: Counters::default(),
             rung: Urgency::Never,
             called_to_write: false,
         }

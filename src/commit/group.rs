@@ -9,6 +9,7 @@
 //! - At most one thread leads, so at most one sync runs; `Front::lead` says whether.
 //! - Every committer that waits has a leader, or was told to be one.
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::bell::Urgency;
 use crate::commit::front::Front;
@@ -24,8 +25,9 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::options::Durability;
+use crate::sync::MutexGuard;
+use crate::sync::thread;
 use crate::units::Offset;
-use parking_lot::MutexGuard;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +36,16 @@ use std::time::Duration;
 /// How long a leader waits for company at most. Groups that arrive while a sync runs tend to split
 /// in two that take turns; waiting this long joins them again.
 const GATHER: Duration = Duration::from_micros(25);
+
+/// What becomes of one who looks on.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// The mark is there.
+    Reached,
+    Waiting(Arc<Waiter>),
+    /// The log has been cut.
+    Changed,
+}
 
 /// What a committer does in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,23 +59,29 @@ impl Commit {
     pub(crate) fn sync(&self) -> Result<()> {
         let front = self.front.lock();
         let end = front.tail.end();
-        self.wait_in(front, end, Mark::Durable)
+        self.wait_in(front, end, Mark::Durable, Role::Syncer)
     }
 
     /// Blocks until the record at `offset` has reached `level`.
     pub(crate) fn wait_for_record(&self, offset: Offset, level: Durability) -> Result<()> {
         let front = self.front.lock();
         let (target, mark) = target(&front, offset, level)?;
-        self.wait_in(front, target, mark)
+        self.wait_in(front, target, mark, Role::Committer)
     }
 
     /// Blocks until the mark is at or beyond `target`, which is not beyond the end.
-    fn wait_in(&self, mut front: MutexGuard<'_, Front>, target: Offset, mark: Mark) -> Result<()> {
+    fn wait_in(
+        &self,
+        mut front: MutexGuard<'_, Front>,
+        target: Offset,
+        mark: Mark,
+        role: Role,
+    ) -> Result<()> {
         if self.reached(mark) >= target {
             return Ok(());
         }
         front.life.check_writable()?;
-        let waiter = Waiter::new(target, Role::Committer);
+        let waiter = Waiter::new(target, role);
         let part = self.enlist(&mut front, mark, &waiter);
         drop(front);
         self.see_through(&waiter, mark, part)
@@ -84,16 +102,20 @@ impl Commit {
         Ok(watched.map(|waiter| (waiter, mark)))
     }
 
-    /// An onlooker for `mark` to be at or beyond `target`; `None` if it is.
-    pub(crate) fn watch(&self, target: Offset, mark: Mark) -> Result<Option<Arc<Waiter>>> {
+    /// An onlooker for `mark` to be at or beyond `target`, unless what it knows of the log's cuts
+    /// has changed. A cut that comes later tells it.
+    pub(crate) fn watch(
+        &self,
+        target: Offset,
+        mark: Mark,
+        is_unchanged: impl FnOnce() -> bool,
+    ) -> Result<Watched> {
         let front = self.front.lock();
-        let end = front.tail.end();
-        if let Some(beyond) = target.checked_sub(1).filter(|offset| *offset > end) {
-            // It was cut while nobody stood there.
-            let what = format!("offset {beyond} is behind the end of the log at {end}");
-            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(end));
+        if !is_unchanged() {
+            return Ok(Watched::Changed);
         }
-        self.watch_in(front, target, mark, Role::Onlooker)
+        let waiter = self.watch_in(front, target, mark, Role::Onlooker)?;
+        Ok(waiter.map_or(Watched::Reached, Watched::Waiting))
     }
 
     fn watch_in(
@@ -186,7 +208,7 @@ impl Commit {
         // this thread's too.
         drop(self.sync_once(&mut news));
         self.hand_on_lead();
-        // Not before: whoever is told may close the log, and that takes a leader.
+        // Not before: a task may close the log when it is woken, and that takes a leader.
         news.tell();
     }
 
@@ -218,13 +240,18 @@ impl Commit {
             if self.clock.monotonic().saturating_sub(start) >= GATHER {
                 break;
             }
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 
     /// Writes and syncs what there is; those it covers are among the news.
     fn sync_once(&self, news: &mut News) -> Result<()> {
-        let target = match self.write_out(self.marks.end(), Purpose::Sync) {
+        let until = self.marks.end();
+        let written = self.write_with(&mut self.writer.lock(), until, Purpose::Sync, news);
+        // A thread need not wait for the sync to hear of a write. A task may close the log when it
+        // is woken, and that takes a leader.
+        news.tell_threads();
+        let target = match written {
             Ok(target) => target,
             Err(_) => {
                 self.front.lock().life.check_writable()?;
@@ -245,7 +272,9 @@ impl Commit {
             front.written_bytes
         };
         for file in &target.files {
-            file.sync().map_err(|error| self.poison(error, news))?;
+            let synced = Bug::AckBeforeSync.spares(|| file.sync());
+            let synced = Bug::SyncErrorIgnored.forgives(synced);
+            synced.map_err(|error| self.poison(error, news))?;
         }
         let mut front = self.front.lock();
         front.life.check_writable()?;
@@ -254,11 +283,13 @@ impl Commit {
             return Ok(());
         }
         front.durable_bytes = front.durable_bytes.max(written_bytes);
-        let durable = self.marks.durable().max(target.end);
+        let end = if Bug::SyncCoversMore.is_on() { self.marks.written() } else { target.end };
+        let durable = self.marks.durable().max(end);
         self.marks.set_durable(durable);
         let reached = front.waiters.take_reached(Mark::Durable, durable);
         let released = reached.len();
         news.reached(reached);
+        front.counters.synced(released);
         front.company = released + front.waiters.durable_count();
         self.count_committing(&front);
         drop(front);

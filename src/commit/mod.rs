@@ -12,10 +12,13 @@
 mod append;
 mod bell;
 mod chunk;
+mod counters;
 mod cut;
 mod flow;
 mod front;
 mod group;
+#[cfg(all(test, loom))]
+mod models;
 mod swap;
 mod tail;
 mod waiters;
@@ -25,7 +28,9 @@ mod writer;
 pub(crate) use append::Encoded;
 pub(crate) use bell::Bell;
 pub(crate) use bell::Urgency;
+pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
+pub(crate) use group::Watched;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
@@ -35,18 +40,22 @@ pub(crate) use waiters::Waiter;
 pub(crate) use watermarks::Watermarks;
 pub(crate) use writer::Writer;
 
+use crate::bugs::Bug;
 use crate::commit::front::Front;
+use crate::commit::front::Life;
 use crate::commit::tail::Tail;
 use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
+use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
+use crate::format::manifest::Row;
 use crate::storage::Clock;
+use crate::sync::AtomicUsize;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// The write side of a log.
 #[derive(Debug)]
@@ -90,6 +99,31 @@ impl Commit {
         &self.marks
     }
 
+    /// What was done, how many bytes of records are not durable yet, and the append time of the
+    /// last record.
+    pub(crate) fn doings(&self) -> (Counters, u64, Timestamp) {
+        let front = self.front.lock();
+        (front.counters, front.unsynced_bytes(), front.tail.last_at())
+    }
+
+    /// Whether records may be appended.
+    pub(crate) fn takes_records(&self) -> bool {
+        self.front.lock().life.check().is_ok()
+    }
+
+    /// The error that ended appending, if one did.
+    pub(crate) fn poison_error(&self) -> Option<Error> {
+        match &self.front.lock().life {
+            Life::Poisoned(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// The rows of the segments, the active one as it is now.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        self.writer.lock().rows()
+    }
+
     /// Ends the active segment; the next record begins another.
     pub(crate) fn roll(&self) -> Result<()> {
         self.sync()?;
@@ -130,15 +164,22 @@ impl Commit {
             let _writer = self.writer.lock();
             self.front.lock().life.begin_close()
         };
-        let synced = refused.and_then(|()| self.sync());
+        let synced = refused.and_then(|()| match Bug::CloseWithoutSync.is_on() {
+            true => self.write_out(self.marks.end(), Purpose::Write).map(drop),
+            false => self.sync(),
+        });
+        let synced = Bug::ClosedAfterFailure.forgives(synced);
         let mut news = News::default();
         let mut writer = self.writer.lock();
         let closed =
             synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
+        // Nor synced: a leader looks whether it may once it holds this.
+        let syncing = self.syncing.lock();
         let mut front = self.front.lock();
         front.life.end_close();
         news.failed(front.waiters.take_all(), &front::closed());
         drop(front);
+        drop(syncing);
         drop(writer);
         news.tell();
         closed

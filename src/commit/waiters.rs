@@ -8,14 +8,15 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::thread;
+use crate::sync::thread::Thread;
 use crate::units::Offset;
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::thread;
-use std::thread::Thread;
 use std::time::Duration;
 
 /// The mark a waiter waits for.
@@ -29,8 +30,10 @@ pub(crate) enum Mark {
 /// What a waiter is to the group: only a thread that waits for its own commit can lead a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// A thread inside `append`, `wait` or `sync`.
+    /// A thread inside `append` or `wait`.
     Committer,
+    /// A thread inside `sync`: it wants all that there is to be durable.
+    Syncer,
     /// A future: it wants a sync and cannot do it.
     Future,
     /// A cursor: it wants nothing done on its behalf.
@@ -158,6 +161,19 @@ impl Waiter {
         wake(place);
     }
 
+    /// As [`tell`](Waiter::tell), unless that would wake a task; `false` if it would.
+    fn tell_thread(&self, outcome: &Result<()>) -> bool {
+        let mut place = self.place.lock();
+        if let Some(Wake::Task(_)) = place.wake {
+            return false;
+        }
+        if place.outcome.is_none() {
+            place.outcome = Some(outcome.clone());
+        }
+        wake(place);
+        true
+    }
+
     /// Makes it lead the next sync; `false` if it has gone already.
     pub(crate) fn offer_lead(&self) -> bool {
         let mut place = self.place.lock();
@@ -233,7 +249,8 @@ impl Waiters {
 
     /// The first waiter that can lead the next sync.
     pub(crate) fn next_leader(&self) -> Option<Arc<Waiter>> {
-        self.durable.iter().find(|waiter| waiter.role == Role::Committer).cloned()
+        let leads = |role| matches!(role, Role::Committer | Role::Syncer);
+        self.durable.iter().find(|waiter| leads(waiter.role)).cloned()
     }
 
     /// Takes out those who want more than `written` now; those who look on stay.
@@ -247,8 +264,13 @@ impl Waiters {
         let next = end.checked_add(1).unwrap_or(Offset::MAX);
         self.take_if(|waiter| match waiter.role {
             Role::Onlooker => waiter.target > next,
-            Role::Committer | Role::Future => waiter.target > end,
+            Role::Committer | Role::Syncer | Role::Future => waiter.target > end,
         })
+    }
+
+    /// Takes out those who want all to be durable, since the log was cut and is.
+    pub(crate) fn take_syncers(&mut self) -> Vec<Arc<Waiter>> {
+        self.take_if(|waiter| waiter.role == Role::Syncer)
     }
 
     /// Takes out those whose target is at or below `start`.
@@ -303,6 +325,11 @@ impl News {
 
     pub(crate) fn failed(&mut self, waiters: Vec<Arc<Waiter>>, error: &Error) {
         self.0.extend(waiters.into_iter().map(|waiter| (waiter, Err(error.clone()))));
+    }
+
+    /// Tells threads; tasks, which do what they like when they are woken, stay among the news.
+    pub(crate) fn tell_threads(&mut self) {
+        self.0.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
     pub(crate) fn tell(self) {

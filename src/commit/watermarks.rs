@@ -8,8 +8,9 @@
 //! - `written` and `durable` go back only when the log is truncated. `end` also goes back over
 //!   records whose callers got an error; `visible` never covers those.
 
+use crate::sync::AtomicU64;
 use crate::units::Offset;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The watermarks, each an exclusive end offset.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ pub use seek::Seek;
 pub(crate) use view::View;
 pub use wait::Wait;
 
+use crate::commit::Waiter;
+use crate::commit::Watched;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
 use crate::error::Error;
@@ -27,8 +29,10 @@ use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::bytes::Reader;
 use crate::format::record;
+use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A place in the log, from which records are read in either direction.
@@ -110,11 +114,12 @@ impl Cursor {
             if offset >= self.view.high_watermark() {
                 return Ok(None);
             }
-            match self.source.load(&self.view, offset) {
-                Ok(Some(span)) => break span,
-                Ok(None) => return Ok(None),
-                Err(error) => self.unless_cut(error)?,
+            let loaded = self.source.load(&self.view, offset);
+            if self.cuts == self.view.cuts() {
+                let Some(span) = loaded? else { return Ok(None) };
+                break span;
             }
+            self.catch_up()?;
         };
         self.enter(span);
         self.skip_to(&span, offset)?;
@@ -131,51 +136,22 @@ impl Cursor {
     ///
     /// As [`next`](Cursor::next).
     pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
-        if self.cuts != self.view.cuts() {
-            self.catch_up()?;
-        }
-        match self.place_before() {
-            Ok(Some(stand)) => {
-                self.stand = stand;
-                decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
+        let found = loop {
+            if self.cuts != self.view.cuts() {
+                self.catch_up()?;
             }
-            none => {
-                // It has looked elsewhere, so what is at hand is not what it stands in.
-                self.stand_at(self.stand.offset);
-                none.map(|_| None)
+            let found = self.load_before();
+            if self.cuts == self.view.cuts() {
+                break found;
             }
-        }
-    }
-
-    /// The place in front of the record before, whose span is loaded.
-    fn place_before(&mut self) -> Result<Option<Stand>> {
-        let start = self.view.start();
-        loop {
-            let stand = self.stand.offset;
-            if stand < start {
-                return Err(out_of_range(stand, start, (start, self.view.end())));
-            }
-            let span = self.span;
-            let before = if span.base < stand { self.mark_before(&span, stand)? } else { None };
-            match before {
-                Some(before) if before.offset >= start => return Ok(Some(before)),
-                Some(_) => return Ok(None),
-                None => {}
-            }
-            // Nothing before it in this span: on to the span in front. One without records counts
-            // as well, or it would be loaded again and again.
-            let limit = if span.base < span.end { span.base.min(stand) } else { stand };
-            // Nor does it go back to what may not be read yet.
-            let limit = limit.min(self.view.high_watermark());
-            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
-                return Ok(None);
-            };
-            match self.source.load_whole(&self.view, last) {
-                Ok(Some(span)) => self.enter(span),
-                Ok(None) => return Ok(None),
-                Err(error) => self.unless_cut(error)?,
-            }
-        }
+        };
+        let Ok(Some(stand)) = found else {
+            // It has looked elsewhere, so what is at hand is not what it stands in.
+            self.stand_at(self.stand.offset);
+            return found.map(|_| None);
+        };
+        self.stand = stand;
+        decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
     }
 
     /// The offset of the place: the next record has this offset, or the first higher one there is.
@@ -215,14 +191,69 @@ impl Cursor {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
         self.pass_holes();
-        wait::wait(&self.view, self.stand.offset, timeout)
+        if self.stand.offset == Offset::MAX {
+            // No record ever comes there.
+            return Ok(false);
+        }
+        match self.watch()? {
+            Some(waiter) => wait::wait(&self.view, &waiter, timeout),
+            None => Ok(true),
+        }
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
         self.pass_holes();
-        Wait::for_offset(&self.view, self.stand.offset)
+        let watched = self.watch();
+        Wait::for_watched(&self.view, watched)
+    }
+
+    /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
+    /// also while nobody waited.
+    fn watch(&mut self) -> Result<Option<Arc<Waiter>>> {
+        let target = self.stand.offset.checked_add(1).unwrap_or(Offset::MAX);
+        loop {
+            if self.cuts != self.view.cuts() {
+                self.catch_up()?;
+            }
+            let (view, cuts) = (&self.view, self.cuts);
+            match view.commit.watch(target, view.mark(), || view.cuts() == cuts)? {
+                Watched::Reached => return Ok(None),
+                Watched::Waiting(waiter) => return Ok(Some(waiter)),
+                Watched::Changed => {}
+            }
+        }
+    }
+
+    /// The place in front of the record before, whose span is loaded; `None` at the start.
+    fn load_before(&mut self) -> Result<Option<Stand>> {
+        let start = self.view.start();
+        loop {
+            let stand = self.stand.offset;
+            if stand < start {
+                return Err(out_of_range(stand, start, (start, self.view.end())));
+            }
+            let span = self.span;
+            let before = if span.base < stand { self.mark_before(&span, stand)? } else { None };
+            match before {
+                Some(before) if before.offset >= start => return Ok(Some(before)),
+                Some(_) => return Ok(None),
+                None => {}
+            }
+            // Nothing before it in this span: on to the span in front. One without records counts
+            // as well, or it would be loaded again and again.
+            let limit = if span.base < span.end { span.base.min(stand) } else { stand };
+            // Nor does it go back to what may not be read yet.
+            let limit = limit.min(self.view.high_watermark());
+            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
+                return Ok(None);
+            };
+            let Some(span) = self.source.load_whole(&self.view, last)? else {
+                return Ok(None);
+            };
+            self.enter(span);
+        }
     }
 
     /// Where compaction has removed all that was in front of the cursor, waiting for that offset
@@ -237,36 +268,37 @@ impl Cursor {
     /// Loads the records in front of the cursor, behind the span it is through with; tells whether
     /// there are any.
     fn load(&mut self) -> Result<bool> {
+        loop {
+            let loaded = self.load_once();
+            if self.cuts == self.view.cuts() {
+                return loaded;
+            }
+            // The log was cut while it was looking.
+            self.catch_up()?;
+        }
+    }
+
+    fn load_once(&mut self) -> Result<bool> {
         while self.stand.at >= self.span.len {
             // Compaction may have removed the last records of the frame.
             let offset = self.stand.offset.max(self.span.end);
             let (start, end) = (self.view.start(), self.view.end());
             if offset < start || offset > end {
-                return Err(out_of_range(offset, offset.clamp(start, end), (start, end)));
+                let nearest = nearest(offset, (start, end));
+                return Err(out_of_range(offset, nearest, (start, end)));
             }
             if offset >= self.view.high_watermark() {
                 // Behind the hole at the end, if there is one, so that a wait is for a record.
                 self.stand.offset = offset;
                 return Ok(false);
             }
-            match self.source.load(&self.view, offset) {
-                Ok(Some(span)) => {
-                    self.enter(span);
-                    self.skip_to(&span, offset)?;
-                }
-                Ok(None) => return Ok(false),
-                Err(error) => self.unless_cut(error)?,
-            }
+            let Some(span) = self.source.load(&self.view, offset)? else {
+                return Ok(false);
+            };
+            self.enter(span);
+            self.skip_to(&span, offset)?;
         }
         Ok(true)
-    }
-
-    /// Gives `error`, unless the log was cut while the cursor was looking.
-    #[cold]
-    fn unless_cut(&mut self, error: Error) -> Result<()> {
-        let before = self.cuts;
-        self.catch_up()?;
-        if self.cuts == before { Err(error) } else { Ok(()) }
     }
 
     /// Gets to know the cuts of the log since it last looked; an error if one of them took the
@@ -278,7 +310,9 @@ impl Cursor {
         let stand = self.stand.offset;
         if let Some(point) = lowest_end.filter(|point| *point < stand) {
             let what = format!("the records from offset {point} to {stand} have been truncated");
-            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(point));
+            // Where it can go on: the log may have been deleted up to behind that point since.
+            let nearest = point.max(start);
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(nearest));
         }
         if stand < start {
             return Err(out_of_range(stand, start, (start, end)));

@@ -3,6 +3,7 @@
 use crate::cursor::view::View;
 use crate::error::Result;
 use crate::segment::Window;
+use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -30,7 +31,9 @@ pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
         Seek::Start => Ok(start),
         Seek::End => Ok(view.high_watermark().max(start)),
         Seek::Offset(offset) if (start..=end).contains(&offset) => Ok(offset),
-        Seek::Offset(offset) => Err(out_of_range(offset, offset.clamp(start, end), (start, end))),
+        Seek::Offset(offset) => {
+            Err(out_of_range(offset, nearest(offset, (start, end)), (start, end)))
+        }
         Seek::Time(time) => {
             let high_watermark = view.high_watermark();
             let found = first_since(view, time)?.unwrap_or(high_watermark);
@@ -41,6 +44,8 @@ pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
 
 /// The first record appended at or after `time`, in the files or in the tail.
 fn first_since(view: &View, time: Timestamp) -> Result<Option<Offset>> {
+    // The tail first: what goes from there into a file meanwhile is found in the file.
+    let in_tail = view.commit.tail_since(time);
     let state = view.segments.state();
     for row in state.rows_since(time) {
         let mut window = Window::new(view.segments.open(&state, row)?)?;
@@ -48,12 +53,5 @@ fn first_since(view: &View, time: Timestamp) -> Result<Option<Offset>> {
             return Ok(Some(offset));
         }
     }
-    if let Some(offset) = view.commit.tail_since(time) {
-        return Ok(Some(offset));
-    }
-    // Records may have gone from the tail into a file between the two looks.
-    match &state.active {
-        Some(active) => Window::new(active.clone())?.locate_time(time),
-        None => Ok(None),
-    }
+    Ok(in_tail)
 }

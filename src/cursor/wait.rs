@@ -35,10 +35,8 @@ impl Wait {
         Self::from(view, view.commit.watch_record(offset, level))
     }
 
-    /// Until the record at `offset` may be read.
-    pub(super) fn for_offset(view: &View, offset: Offset) -> Self {
-        let target = offset.checked_add(1).unwrap_or(Offset::MAX);
-        let watched = view.commit.watch(target, view.mark());
+    /// Until the record that is watched may be read.
+    pub(super) fn for_watched(view: &View, watched: Result<Option<Arc<Waiter>>>) -> Self {
         Self::from(view, watched.map(|waiter| waiter.map(|waiter| (waiter, view.mark()))))
     }
 
@@ -79,20 +77,13 @@ impl Drop for Wait {
     }
 }
 
-/// Blocks until the record at `offset` may be read; `false` if `timeout` passes first.
-pub(super) fn wait(view: &View, offset: Offset, timeout: Duration) -> Result<bool> {
-    let Some(target) = offset.checked_add(1) else {
-        return Ok(false);
-    };
-    let mark = view.mark();
-    let Some(waiter) = view.commit.watch(target, mark)? else {
-        return Ok(true);
-    };
-    match view.commit.wait_at_most(&waiter, timeout) {
+/// Blocks until the waiter is told that its record may be read; `false` if `timeout` passes first.
+pub(super) fn wait(view: &View, waiter: &Arc<Waiter>, timeout: Duration) -> Result<bool> {
+    match view.commit.wait_at_most(waiter, timeout) {
         Some(Told::Failed(error)) => Err(error),
         Some(_) => Ok(true),
         None => {
-            view.commit.unwatch(&waiter, mark);
+            view.commit.unwatch(waiter, view.mark());
             Ok(false)
         }
     }

@@ -1,5 +1,6 @@
 //! The manifest as a whole file: the segments of a log and where it starts.
 
+use crate::bugs::Bug;
 use crate::format::bytes::DecodeError;
 use crate::format::bytes::Preamble;
 use crate::format::bytes::check_reserved;
@@ -73,7 +74,8 @@ impl Manifest {
         Preamble::check(bytes, MAGIC)?;
         let (covered, stated) = bytes.split_last_chunk().ok_or(DecodeError::Short)?;
         let (header, rows) = RawHeader::ref_from_prefix(covered).map_err(|_| DecodeError::Short)?;
-        if u32::from_le_bytes(*stated) != crc(0, covered) {
+        let agrees = u32::from_le_bytes(*stated) == crc(0, covered);
+        if !agrees && !Bug::ManifestUnchecked.is_on() {
             return Err(DecodeError::BadChecksum);
         }
         header.check_known()?;

@@ -53,6 +53,11 @@ pub(crate) enum RowState {
 }
 
 impl Row {
+    /// Whether the segment goes on.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state == RowState::Active
+    }
+
     /// Checks what the row says about itself.
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         let Some(end) = self.end_offset.get().checked_sub(self.base_offset.get()) else {

@@ -1,47 +1,74 @@
-//! The background thread of a log: writes and syncs what nobody waits for.
+//! The background threads of a log: one writes and syncs what nobody waits for; another keeps the
+//! log in shape, if there is something to keep, and may take its time.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
-use std::path::Path;
+use crate::log::keeper::Keeper;
+use crate::sync::thread;
+use crate::sync::thread::Builder;
+use crate::sync::thread::JoinHandle;
+use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// The thread, until it is stopped.
-#[derive(Debug)]
+/// The threads, until they are stopped.
+#[derive(Debug, Default)]
 pub(super) struct Background {
-    bell: Arc<Bell>,
-    thread: JoinHandle<()>,
+    threads: Vec<(Arc<Bell>, JoinHandle<()>)>,
 }
 
 impl Background {
-    /// Starts it. It holds the write side alone, so that it keeps no log open.
+    /// Starts them, the keeper's if it has a bell. They hold no log, so that they keep none open.
     pub(super) fn start(
-        commit: Arc<Commit>,
-        bell: Arc<Bell>,
+        keeper: &Arc<Keeper>,
+        bells: (Arc<Bell>, Option<Arc<Bell>>),
         interval: Duration,
-        path: &Path,
     ) -> Result<Self> {
-        let heard = Arc::clone(&bell);
-        let thread = Builder::new()
-            .name("stratalog".into())
-            .spawn(move || run(&commit, &heard, interval))
-            .map_err(|error| Error::io("cannot start the background thread for", path, error))?;
-        Ok(Self { bell, thread })
+        let mut background = Self::default();
+        let (bell, keeper_bell) = bells;
+        let commit = Arc::clone(&keeper.commit);
+        let mut spawned =
+            background.spawn("stratalog", bell, move |bell| run(&commit, bell, interval));
+        if let Some(bell) = keeper_bell.filter(|_| spawned.is_ok()) {
+            let keeper = Arc::clone(keeper);
+            spawned = background.spawn("stratalog-keep", bell, move |bell| keeper.keep(bell));
+        }
+        if let Err(error) = spawned {
+            background.stop();
+            let path = keeper.segments.dir().path();
+            return Err(Error::io("cannot start a background thread for", path, error));
+        }
+        Ok(background)
     }
 
-    /// Stops it and waits for it.
+    fn spawn(
+        &mut self,
+        name: &str,
+        bell: Arc<Bell>,
+        work: impl FnOnce(&Bell) + Send + 'static,
+    ) -> io::Result<()> {
+        let heard = Arc::clone(&bell);
+        let thread = Builder::new().name(name.into()).spawn(move || work(&heard))?;
+        self.threads.push((bell, thread));
+        Ok(())
+    }
+
+    /// Stops them and waits for them.
     pub(super) fn stop(self) {
-        self.bell.call(Urgency::Stop);
-        if self.thread.thread().id() == std::thread::current().id() {
-            // A task that it woke let go of the last handle: it ends by itself.
-            return;
+        for (bell, _) in &self.threads {
+            bell.call(Urgency::Stop);
         }
-        // A panic of the thread is a bug that has been reported on its own; closing goes on.
-        drop(self.thread.join());
+        for (_, joined) in self.threads {
+            // A task that one of them woke may let go of the last handle: that one ends by itself.
+            if joined.thread().id() != thread::current().id() {
+                // A panic of the thread is a bug that has been reported on its own; closing goes
+                // on.
+                drop(joined.join());
+            }
+        }
     }
 }
 

@@ -2,10 +2,16 @@
 
 mod append;
 mod background;
+mod keeper;
+mod maintain;
 mod open;
+mod stats;
 
-use crate::compaction;
-use crate::compaction::CompactionReport;
+pub use keeper::MaintenanceReport;
+pub use stats::SegmentInfo;
+pub use stats::Stats;
+
+use crate::bugs::Bug;
 use crate::compaction::Compactor;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
@@ -16,13 +22,14 @@ use crate::cursor::Wait;
 use crate::error::Error;
 use crate::error::Result;
 use crate::log::background::Background;
+use crate::log::keeper::Keeper;
 use crate::options::Durability;
 use crate::options::Options;
 use crate::state::Recovery;
 use crate::state::out_of_range;
 use crate::storage::LockGuard;
+use crate::sync::Mutex;
 use crate::units::Offset;
-use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +66,7 @@ struct Handle {
     max_batch_bytes: u64,
     compactor: Option<Arc<Compactor>>,
     recovery: Recovery,
+    keeper: Arc<Keeper>,
     /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
     running: Mutex<Running>,
 }
@@ -108,67 +116,6 @@ impl Log {
     /// As [`wait`](Log::wait).
     pub fn sync(&self) -> Result<()> {
         self.commit().sync()
-    }
-
-    /// Seals the active segment; the next append begins another. Does nothing if it has no records.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Log::wait).
-    pub fn roll(&self) -> Result<()> {
-        self.commit().roll()
-    }
-
-    /// Removes all records from `end` on: `end_offset()` is `end` afterwards, and what was removed
-    /// never comes back, whatever crashes. The next record gets the offset `end`.
-    ///
-    /// Costs the same however much is removed. Cursors behind `end` get
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `end` as the error's
-    /// offset; so do those who wait for a record that is removed, appends that are under way
-    /// included.
-    ///
-    /// # Errors
-    ///
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start or above the end, with nothing
-    /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
-    pub fn truncate_to(&self, end: Offset) -> Result<()> {
-        self.commit().truncate_to(end)?;
-        self.view().segments.remove_garbage()
-    }
-
-    /// Removes all records below `start`: `start_offset()` is `start` afterwards. Does nothing if
-    /// it is there already. Beyond the end, the log becomes empty and goes on at `start`, as a
-    /// snapshot of a replicated state machine needs it.
-    ///
-    /// The space of whole segments is given back. Cursors below `start` get
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `start` as the error's
-    /// offset, where they can seek to.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait`](Log::wait), for the records below `start` in the active segment.
-    pub fn delete_before(&self, start: Offset) -> Result<()> {
-        self.commit().delete_before(start)?;
-        self.view().segments.remove_garbage()
-    }
-
-    /// Compacts the sealed segments: of the records with the same key the last one stays, at its
-    /// offset; records without a key stay. One run, whatever the dirty ratio and at full speed.
-    /// Blocks until it is done; appends and readers go on meanwhile.
-    ///
-    /// Needs space for one more segment at most; what has been written stands if the run ends
-    /// early. Where the memory for keys is full before all keys are read, the report says that
-    /// there is [`more`](CompactionReport::more) to do. What was compacted cannot be brought back:
-    /// if the log is truncated later, the older records of the keys that are cut off are gone too.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the log was opened without
-    /// [`Options::compaction`]; [`StorageFull`](crate::ErrorKind::StorageFull), with the bytes that
-    /// are needed; [`Io`](crate::ErrorKind::Io) if an output cannot be written. Segments that
-    /// cannot be read are no error: they are left aside, and the report says so.
-    pub fn compact(&self) -> Result<CompactionReport> {
-        self.0.compactor.as_ref().ok_or_else(compaction::not_wanted)?.run()
     }
 
     /// A cursor at a place.
@@ -271,17 +218,6 @@ impl Log {
 }
 
 impl Handle {
-    fn new(
-        view: View,
-        max_batch_bytes: u64,
-        compactor: Option<Arc<Compactor>>,
-        recovery: Recovery,
-        running: Running,
-    ) -> Self {
-        let running = Mutex::new(running);
-        Self { view, max_batch_bytes, compactor, recovery, running }
-    }
-
     fn close(&self) -> Result<()> {
         let mut running = self.running.lock();
         let (background, lock) = match &mut *running {
@@ -297,10 +233,13 @@ impl Handle {
         if let Some(compactor) = &self.compactor {
             compactor.stop();
         }
+        let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());
         let closed = self.view.commit.close();
         if let Some(background) = background {
             background.stop();
         }
+        // What cannot be removed is garbage for the next open.
+        drop(self.view.segments.remove_garbage());
         drop(lock);
         *running = Running::Closed(closed.clone());
         closed

@@ -1,5 +1,6 @@
 //! Opening a log: the lock, the manifest, recovery, and then everything that runs.
 
+use crate::bugs::Bug;
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Settings;
@@ -19,11 +20,14 @@ use crate::log::Handle;
 use crate::log::Log;
 use crate::log::Running;
 use crate::log::background::Background;
+use crate::log::keeper::Keeper;
 use crate::manifest;
 use crate::options::Maintenance;
 use crate::options::Options;
+use crate::retention::Retention;
 use crate::segment::Reading;
 use crate::state::Found;
+use crate::state::Proof;
 use crate::state::Recovered;
 use crate::state::Recovery;
 use crate::state::Segments;
@@ -31,6 +35,7 @@ use crate::state::State;
 use crate::state::recover;
 use crate::storage::Dir;
 use crate::storage::LockGuard;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::io;
@@ -118,11 +123,12 @@ impl Options {
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
-        Ok(Recovered { manifest, active: None, report })
+        let (proof, garbage) = (Proof::Durable, Vec::new());
+        Ok(Recovered { manifest, active: None, report, proof, garbage })
     }
 
     fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report } = recovered;
+        let Recovered { manifest, active, report, proof, garbage } = recovered;
         let settings = Settings {
             tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
             max_batch_bytes: self.max_batch_bytes,
@@ -131,14 +137,21 @@ impl Options {
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
             end,
-            last_at: manifest.last_append_time,
+            last_at: match Bug::TimeGoesBack.is_on() {
+                true => Timestamp::MIN,
+                false => manifest.last_append_time,
+            },
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };
-        let state = State { manifest, active: active.as_ref().map(|a| Arc::clone(a.segment())) };
-        let segments = Arc::new(Segments::new(dir.clone(), self.read_mode, state));
-        let writer = Writer::new(Arc::clone(&segments), self.reading(), self.segment_bytes, active);
-        let bell = Arc::new(Bell::default());
+        let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
+        let state = State { manifest, active: segment, proof };
+        let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
+        let segments = Arc::new(segments);
+        let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let reading = self.reading();
+        let writer = Writer::new(Arc::clone(&segments), reading, self.segment_bytes, active);
+        let writer = writer.with_keeper(Arc::clone(&keeper_bell));
         let clock = Arc::clone(&self.clock);
         let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
         let compactor = self.compaction.clone().map(|compaction| {
@@ -146,16 +159,30 @@ impl Options {
             let clock = Arc::clone(&self.clock);
             Arc::new(Compactor::new(segments, commit, clock, compaction, self.segment_bytes))
         });
-        let background = match self.maintenance {
-            Maintenance::Background => {
-                let commit = Arc::clone(&commit);
-                Some(Background::start(commit, bell, self.sync_interval, dir.path())?)
-            }
-            Maintenance::Manual => None,
+        let in_background = self.maintenance == Maintenance::Background;
+        // Without anything that becomes due by itself there is nothing to keep.
+        let has_keeper =
+            in_background && (self.retention != Retention::new() || self.segment_age.is_some());
+        let keeper = Arc::new(Keeper {
+            commit: Arc::clone(&commit),
+            segments: Arc::clone(&segments),
+            clock: Arc::clone(&self.clock),
+            retention: self.retention,
+            segment_age: self.segment_age,
+            on_error: self.on_background_error.clone(),
+            bell: has_keeper.then(|| Arc::clone(&keeper_bell)),
+            last: Mutex::default(),
+        });
+        let background = if in_background {
+            let bells = (bell, has_keeper.then_some(keeper_bell));
+            Some(Background::start(&keeper, bells, self.sync_interval)?)
+        } else {
+            None
         };
-        let running = Running::Open { background, lock };
         let view = View { segments, commit, level: self.durability };
-        Ok(Log::new(Handle::new(view, self.max_batch_bytes, compactor, report, running)))
+        let running = Mutex::new(Running::Open { background, lock });
+        let max_batch_bytes = self.max_batch_bytes;
+        Ok(Log::new(Handle { view, max_batch_bytes, compactor, recovery: report, keeper, running }))
     }
 
     fn reading(&self) -> Reading {

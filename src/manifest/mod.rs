@@ -7,6 +7,7 @@
 //! - `MANIFEST.next` holds at least as much space as the next manifest needs, so that a change
 //!   gets through on a full disk. Its bytes mean nothing until they are renamed.
 
+use crate::bugs::Bug;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -39,10 +40,11 @@ pub(crate) fn replace(dir: &Dir, manifest: &Manifest) -> Result<(), Failure> {
     write_next(dir, &bytes).map_err(Failure::Refused)?;
     // Whatever the new manifest names must be found when it is. A sync of the directory that failed
     // is not tried again, no more than one of a segment: its names may be lost all the same.
-    dir.sync().map_err(Failure::Broken)?;
+    let failure = if Bug::DirFailureRefused.is_on() { Failure::Refused } else { Failure::Broken };
+    Bug::NamesNotSynced.spares(|| dir.sync()).map_err(failure)?;
     dir.rename(names::MANIFEST_NEXT, names::MANIFEST).map_err(rename_failed)?;
     // Acting on the new manifest before this would act on names that a power cut takes back.
-    dir.sync().map_err(Failure::Broken)?;
+    Bug::RenameNotSynced.spares(|| dir.sync()).map_err(Failure::Broken)?;
     reserve(dir, bytes.len());
     Ok(())
 }
@@ -63,9 +65,9 @@ fn write_next(dir: &Dir, bytes: &[u8]) -> Result<()> {
     };
     next.write(bytes, 0).map_err(|partial| partial.error)?;
     next.set_len(bytes.len() as u64)?;
-    if let Err(error) = next.sync() {
+    if let Err(error) = Bug::ManifestNotSynced.spares(|| next.sync()) {
         // After a failed sync the file's pages cannot be trusted: the next try gets a new file.
-        dir.remove(names::MANIFEST_NEXT)?;
+        Bug::FailedManifestKept.spares(|| dir.remove(names::MANIFEST_NEXT))?;
         return Err(error);
     }
     Ok(())
@@ -78,6 +80,9 @@ fn write_next(dir: &Dir, bytes: &[u8]) -> Result<()> {
 fn reserve(dir: &Dir, len: usize) {
     const STEP: usize = 4096;
     let zeros = vec![0; (len + STEP / 2).next_multiple_of(STEP)];
+    if Bug::NoReserve.is_on() {
+        return;
+    }
     let next = dir.create_anew(names::MANIFEST_NEXT);
     drop(next.map(|next| next.write(&zeros, 0)));
 }

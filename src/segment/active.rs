@@ -5,6 +5,7 @@
 //! - Bytes go to the file by positional writes at [`Active::position`], never below it.
 //! - What readers may see is published after it was written, never before.
 
+use crate::bugs::Bug;
 use crate::error::Result;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Row;
@@ -13,6 +14,7 @@ use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::format::segment::SegmentHeader;
 use crate::options::ReadMode;
+use crate::segment::Kind;
 use crate::segment::Segment;
 use crate::segment::index;
 use crate::segment::index::SparseIndex;
@@ -21,11 +23,11 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::storage::PartialWrite;
+use crate::sync::AtomicU64;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// How far ahead of small synced writes the file is filled with zeros: overwriting blocks that are
 /// there already spares the sync a change of the file's metadata.
@@ -110,7 +112,8 @@ impl Active {
         };
         let file = dir.create_anew(&names::segment(new.base_offset, new.segment_id))?;
         file.write(&header.encode(), 0).map_err(|partial| partial.error)?;
-        file.sync()?;
+        let synced = Bug::HeaderNotSynced.spares(|| file.sync());
+        Bug::RollIgnoresFailedSync.forgives(synced)?;
         let position = SEGMENT_HEADER_LEN as u64;
         Ok(Self {
             dir: dir.clone(),
@@ -211,7 +214,8 @@ impl Active {
         }
         let piece = [0; ZERO_PIECE_BYTES];
         let goal = (needed + ZERO_AHEAD_BYTES).min(segment_bytes.max(needed));
-        let mut position = self.zeroed_to.max(self.position);
+        let least = if Bug::ZerosOverFrames.is_on() { 0 } else { self.position };
+        let mut position = self.zeroed_to.max(least);
         while position < goal {
             // Up to the next multiple of the piece, so that folios are aligned.
             let stop = (position + 1).next_multiple_of(ZERO_PIECE_BYTES as u64).min(goal);
@@ -230,7 +234,7 @@ impl Active {
         let erased = self.segment.file.write(&vec![0; written], self.position);
         erased.map_err(|partial| partial.error)?;
         // Whole frames may be among it, and the zeros over them may be lost in a power cut.
-        self.segment.file.sync()
+        Bug::ErasureNotSynced.spares(|| self.segment.file.sync())
     }
 
     /// Ends the file where its frames end and stores the index.
@@ -275,8 +279,8 @@ fn segment(
     Arc::new(Segment {
         header,
         file,
+        kind: Kind::Growing,
         read_mode: reading.mode,
-        is_hole: false,
         map_len: reading.map_len,
         end_offset: AtomicU64::new(end.1.get()),
         end: AtomicU64::new(end.0),

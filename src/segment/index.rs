@@ -96,29 +96,25 @@ pub(crate) fn load_or_build(
     header: &SegmentHeader,
     end: u64,
 ) -> Result<SparseIndex> {
-    match load(dir, header, end)? {
+    match load(dir, header, end) {
         Some(index) => Ok(index),
         None => build(file, header, end),
     }
 }
 
-/// The index from its file. Whatever is wrong with the file makes it no index, not an error.
-fn load(dir: &Dir, header: &SegmentHeader, end: u64) -> Result<Option<SparseIndex>> {
+/// The index from its file. Whatever is wrong with the file, also that it cannot be read, makes it
+/// no index, not an error.
+fn load(dir: &Dir, header: &SegmentHeader, end: u64) -> Option<SparseIndex> {
     let name = names::index(header.base_offset, header.segment_id);
-    let Ok(Some(file)) = dir.open_if_there(&name, OpenMode::Read) else {
-        return Ok(None);
-    };
+    let file = dir.open_if_there(&name, OpenMode::Read).ok()??;
     // No index of this segment is longer than one entry an interval and the header.
     let limit = 64 + 16 * (end / INDEX_INTERVAL_BYTES + 1);
-    let size = file.size()?;
-    let Some(len) = usize::try_from(size).ok().filter(|_| size <= limit) else {
-        return Ok(None);
-    };
-    let mut bytes = vec![0; len];
-    let read = file.read(&mut bytes, 0)?;
+    let size = file.size().ok().filter(|size| *size <= limit)?;
+    let mut bytes = vec![0; usize::try_from(size).ok()?];
+    let read = file.read(&mut bytes, 0).ok()?;
     bytes.truncate(read);
-    let entries = index::decode(&bytes, &expected(header, end)).ok();
-    Ok(entries.map(|entries| SparseIndex { entries }))
+    let entries = index::decode(&bytes, &expected(header, end)).ok()?;
+    Some(SparseIndex { entries })
 }
 
 /// The index from the frame headers of the segment, over damage where there is some.

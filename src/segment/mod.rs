@@ -26,6 +26,7 @@ pub(crate) use cut::cut_at;
 pub(crate) use frames::Frames;
 pub(crate) use records::Placed;
 pub(crate) use records::Records;
+pub(crate) use recover::Bounds;
 pub(crate) use recover::Claim;
 pub(crate) use recover::Decision;
 pub(crate) use recover::FileState;
@@ -55,22 +56,32 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::Map;
 use crate::storage::OpenMode;
+use crate::sync::AtomicU64;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+/// What readers may conclude from where a segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It grows: its two ends change one after the other.
+    Growing,
+    /// A truncation may have ended it inside its last frame.
+    Ended,
+    /// It is sealed, and compaction has left no frame in it.
+    Hole,
+}
 
 /// A segment that can be read: sealed, or the active one up to what is written.
 #[derive(Debug)]
 pub(crate) struct Segment {
     header: SegmentHeader,
     file: Handle,
+    kind: Kind,
     read_mode: ReadMode,
-    /// It is sealed, and has no frame. Of one that grows nobody could tell: its two ends change one
-    /// after the other.
-    is_hole: bool,
     /// How far a map of the file should reach, so that a growing file is mapped once.
     map_len: u64,
     /// End offset of the last frame that readers may look at; never behind `end`.
@@ -90,11 +101,12 @@ impl Segment {
             return Err(too_short(&file, size, row));
         }
         let index = index::load_or_build(dir, &file, &header, row.byte_len)?;
+        let is_hole = row.state == RowState::Sealed && row.byte_len == SEGMENT_HEADER_LEN as u64;
         Ok(Self {
             header,
             file,
             read_mode,
-            is_hole: row.state == RowState::Sealed && row.byte_len == SEGMENT_HEADER_LEN as u64,
+            kind: if is_hole { Kind::Hole } else { Kind::Ended },
             map_len: row.byte_len,
             end_offset: AtomicU64::new(row.end_offset.get()),
             end: AtomicU64::new(row.byte_len),
@@ -123,6 +135,11 @@ impl Segment {
         &self.file
     }
 
+    /// Whether a frame may reach past the end offset, if it is the last.
+    fn may_be_cut(&self) -> bool {
+        self.kind != Kind::Growing
+    }
+
     /// Position of the end of the last frame that may be read.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
@@ -130,7 +147,7 @@ impl Segment {
 
     /// Whether compaction has removed every record.
     pub(crate) fn is_hole(&self) -> bool {
-        self.is_hole
+        self.kind == Kind::Hole
     }
 
     /// End offset of the last frame that may be read, or of a later one.

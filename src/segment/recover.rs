@@ -23,10 +23,12 @@
 //! same, and the segment ends there for good; what follows it is dropped. *Refuse*: `Corrupt`, and
 //! nothing is touched.
 
+use crate::bugs::Bug;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::index::IndexEntry;
+use crate::format::segment::MAX_SEGMENT_LEN;
 use crate::segment::index::is_due;
 use crate::segment::records::Records;
 use crate::segment::scan::Damage;
@@ -105,6 +107,7 @@ pub(crate) fn decide(observed: Observed) -> Decision {
         (_, _, _, Claim::Beyond) => Decision::Refuse,
         (Role::Written, _, Tail::Zeros | Tail::Damage, Claim::None) => Decision::Cut,
         (Role::Active, FileState::There, Tail::End | Tail::Zeros, Claim::None) => Decision::Keep,
+        (Role::Active, _, Tail::Damage, _) if Bug::TornTailStays.is_on() => Decision::Keep,
         (Role::Active, FileState::There, Tail::Damage, Claim::None) => Decision::Cut,
     }
 }
@@ -152,7 +155,8 @@ impl TailScan {
 
     /// The position from which on nothing proves the frames durable, given the highest mark.
     pub(crate) fn unproven_from(&self, mark: Offset) -> u64 {
-        let unproven = self.unproven.iter().find(|(end, _)| *end > mark);
+        let left = usize::from(Bug::FirstUnprovenLeft.is_on());
+        let unproven = self.unproven.iter().skip(left).find(|(end, _)| *end > mark);
         unproven.map_or(self.end_position, |(_, position)| *position)
     }
 
@@ -174,25 +178,59 @@ impl TailScan {
     }
 }
 
+/// What the format allows the frames of a segment, apart from what each says about itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) seed: u32,
+    pub(crate) base_offset: Offset,
+    /// No frame was closed before.
+    pub(crate) since: Timestamp,
+}
+
+impl Bounds {
+    /// Refuses a frame that no writer puts there; else the next one may not be older than it.
+    ///
+    /// What is let through goes into a row of the manifest, which has these limits too: without
+    /// this a log would open once and write a manifest that cannot be read.
+    fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
+        if position >= MAX_SEGMENT_LEN {
+            return Err(DecodeError::Malformed("a frame begins where none can"));
+        }
+        if header.end_offset().saturating_since(self.base_offset) > u64::from(u32::MAX) {
+            return Err(DecodeError::Malformed("a segment has 2^32 offsets or more"));
+        }
+        if header.appended_at < self.since {
+            return Err(DecodeError::Malformed("a frame is older than the one before"));
+        }
+        self.since = header.appended_at;
+        Ok(())
+    }
+}
+
 /// Scans the frames of `file` from a position, and the offset that begins there, to `end`, and
 /// looks for later marks behind damage. What lies below `proven` is known to be durable.
 pub(crate) fn scan_tail(
     file: &Handle,
-    seed: u32,
+    mut bounds: Bounds,
     from: (u64, Offset),
     end: u64,
     proven: Offset,
 ) -> Result<TailScan> {
     let scanned_bytes = end.saturating_sub(from.0);
     let mut found = TailScan { mark: proven, scanned_bytes, ..TailScan::nothing(from) };
-    let mut scan = Scan::new(file, seed, end, from);
+    let mut scan = Scan::new(file, bounds.seed, end, from);
     let damage = loop {
         match scan.step()? {
             Step::End => return Ok(found),
             Step::Damage(damage) => break damage,
             Step::Frame { position, header } => {
-                match scan.body(position, &header)?.and_then(|body| last_time(body, &header)) {
+                let body = match bounds.admit(position, &header) {
+                    Ok(()) => scan.body(position, &header)?,
+                    Err(why) => Err(why),
+                };
+                match body.and_then(|body| last_time(body, &header)) {
                     Ok(last_at) => found.frame(position, &header, last_at),
+                    Err(_) if Bug::BadFrameSkipped.is_on() => {}
                     Err(why) => {
                         break Damage { position, offset: header.base_offset, why };
                     }

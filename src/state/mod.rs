@@ -31,16 +31,28 @@ use crate::options::ReadMode;
 use crate::segment::Segment;
 use crate::state::cuts::Cuts;
 use crate::storage::Dir;
+use crate::sync::AtomicU64;
+use crate::sync::Mutex;
+use crate::sync::RwLock;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// How many sealed segments stay open after their readers have gone: each is a file, a map and an
 /// index of up to a 256th of its size.
 const OPEN_MAX: usize = 64;
+
+/// Whether the manifest is known to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    Durable,
+    /// It was found, and could not be replaced for want of space. The sync that should have made it
+    /// durable may have failed in a process that is gone: it must be replaced before anything
+    /// that it names is relied on.
+    None,
+}
 
 /// What the log consists of, at one moment.
 #[derive(Debug)]
@@ -48,6 +60,7 @@ pub(crate) struct State {
     pub(crate) manifest: Manifest,
     /// The segment of the manifest's active row.
     pub(crate) active: Option<Arc<Segment>>,
+    pub(crate) proof: Proof,
 }
 
 impl State {
@@ -148,7 +161,7 @@ impl Segments {
         if takes != Takes::Nothing {
             self.cuts.store(changing.begin(), Ordering::Release);
         }
-        let after = Arc::new(State { manifest, active });
+        let after = Arc::new(State { manifest, active, proof: Proof::Durable });
         *self.state.write() = Arc::clone(&after);
         self.let_go(&before, &after);
         settle();
@@ -159,6 +172,15 @@ impl Segments {
         };
         self.cuts.store(changing.settle(truncated_to), Ordering::Release);
         Ok(())
+    }
+
+    /// Makes sure that the manifest is durable.
+    pub(crate) fn prove(&self) -> Result<(), Failure> {
+        let state = self.state();
+        match state.proof {
+            Proof::Durable => Ok(()),
+            Proof::None => self.change(state.active.clone(), |_| {}),
+        }
     }
 
     /// Keeps open what readers will look for, and lets go of what has gone.
@@ -182,9 +204,17 @@ impl Segments {
         }));
     }
 
+    /// Files to be removed as soon as the manifest is durable.
+    pub(crate) fn with_garbage(self, garbage: Vec<String>) -> Self {
+        Self { garbage: Mutex::new(garbage), ..self }
+    }
+
     /// Removes the files of segments that are gone. What cannot be removed is garbage for the next
     /// open.
     pub(crate) fn remove_garbage(&self) -> Result<()> {
+        if self.state().proof == Proof::None {
+            return Ok(());
+        }
         let garbage = std::mem::take(&mut *self.garbage.lock());
         let removed = garbage.iter().map(|name| self.dir.remove(name));
         removed.fold(Ok(()), Result::and)
@@ -232,18 +262,30 @@ impl Segments {
         if let Some(active) = state.active.as_ref().filter(|active| active.id() == id) {
             return Ok(Arc::clone(active));
         }
-        if let Some(segment) = self.kept_open(id) {
+        if let Some(segment) = self.kept_open(row) {
             return Ok(segment);
         }
-        let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode)?;
+        let segment = Segment::open(&self.dir, row, state.manifest.log_id, self.read_mode);
+        // None of its records can be read, whatever is behind a header that is not its own.
+        let segment = segment.map_err(|error| match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::UnsupportedVersion => {
+                error.with_readable_from(row.end_offset)
+            }
+            _ => error,
+        })?;
         let segment = Arc::new(segment);
         self.keep_open(Arc::clone(&segment));
         Ok(segment)
     }
 
-    fn kept_open(&self, id: u64) -> Option<Arc<Segment>> {
+    /// Not one of the same id that ends elsewhere: a reader may have kept it open while the log was
+    /// cut.
+    fn kept_open(&self, row: &Row) -> Option<Arc<Segment>> {
         let mut open = self.open.lock();
-        let place = open.iter().position(|segment| segment.id() == id)?;
+        let is_meant = |segment: &Arc<Segment>| {
+            (segment.id(), segment.end_offset()) == (row.segment_id, row.end_offset)
+        };
+        let place = open.iter().position(is_meant)?;
         if place > 0 {
             let segment = open.remove(place)?;
             open.push_front(segment);
@@ -259,6 +301,13 @@ impl Segments {
         drop(open);
         drop(dropped);
     }
+}
+
+/// The offset inside a log that is nearest to another. While a log jumps its end is seen before
+/// its start for a moment.
+pub(crate) fn nearest(offset: Offset, log: (Offset, Offset)) -> Offset {
+    let (start, end) = log;
+    offset.clamp(start, end.max(start))
 }
 
 /// The error for an offset outside the log; `nearest` is the one inside.

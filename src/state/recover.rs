@@ -7,13 +7,16 @@
 //!    refusal ends here, with nothing touched.
 //! 2. Write anew, byte for byte in place, every sound frame that no durable mark proves, and sync
 //!    the files. The kernel tells of a lost write once, perhaps to a process that is dead, and
-//!    shows the lost bytes in its cache all the same; only writing them again makes them durable. A
-//!    crash here leaves the same bytes as before, or fewer unproven ones.
+//!    shows the lost bytes in its cache all the same; only writing them again makes them durable.
+//!    Before that the cache is made to forget them: it may also take blocks for initialized that
+//!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
+//!    the same bytes as before, or fewer unproven ones.
 //! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
 //!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
 //!    is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 
+use crate::bugs::Bug;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -26,6 +29,7 @@ use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
 use crate::segment;
 use crate::segment::Active;
+use crate::segment::Bounds;
 use crate::segment::Claim;
 use crate::segment::Decision;
 use crate::segment::FileState;
@@ -34,6 +38,7 @@ use crate::segment::Reading;
 use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
+use crate::state::Proof;
 use crate::state::leftovers::Leftovers;
 use crate::state::report::Found;
 use crate::state::report::Recovery;
@@ -41,6 +46,7 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
+use crate::units::Timestamp;
 
 /// A log that can be served.
 #[derive(Debug)]
@@ -48,16 +54,24 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) active: Option<Active>,
     pub(crate) report: Recovery,
+    pub(crate) proof: Proof,
+    /// Files to be removed once the manifest is durable.
+    pub(crate) garbage: Vec<String>,
 }
 
 /// Brings the directory of a log into a state that is durable and whole.
 pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
     let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
-    dir.sync()?;
-    let mut recovery = Run { dir, manifest, reading, report: Recovery::default() };
-    let active = if recovery.is_clean(&leftovers)? {
+    Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
+    let (report, proof) = (Recovery::default(), Proof::Durable);
+    let mut recovery = Run { dir, manifest, reading, report, proof };
+    let active = if recovery.is_clean()? {
         recovery.report.found = Found::Clean;
+        if !leftovers.is_empty() {
+            // The manifest before may come back if a sync of the directory failed.
+            recovery.replace_manifest(None)?;
+        }
         recovery.resume_closed()?
     } else {
         recovery.run()?
@@ -66,8 +80,14 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
         // Segments behind the cut have become leftovers too.
         leftovers = Leftovers::find(dir, &recovery.manifest)?;
     }
-    recovery.report.removed_files = leftovers.remove(dir)?;
-    Ok(Recovered { manifest: recovery.manifest, active, report: recovery.report })
+    let Run { manifest, mut report, proof, .. } = recovery;
+    let mut garbage = Vec::new();
+    match proof {
+        Proof::Durable => report.removed_files = leftovers.remove(dir)?,
+        // The manifest before may come back, which names some of them.
+        Proof::None => garbage = leftovers.into_names(),
+    }
+    Ok(Recovered { manifest, active, report, proof, garbage })
 }
 
 /// One recovery under way.
@@ -76,6 +96,7 @@ struct Run<'a> {
     manifest: Manifest,
     reading: Reading,
     report: Recovery,
+    proof: Proof,
 }
 
 /// A segment that was scanned.
@@ -88,17 +109,20 @@ struct Scanned {
     scan: TailScan,
 }
 
+/// How much is written anew at a time; whole pages of any machine.
+const PIECE_BYTES: u64 = 256 << 10;
+
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
-    fn is_clean(&self, leftovers: &Leftovers) -> Result<bool> {
-        if !self.manifest.closed || !leftovers.is_empty() {
+    fn is_clean(&self) -> Result<bool> {
+        if !self.manifest.closed {
             return Ok(false);
         }
         match self.manifest.rows.last() {
             Some(row) if row.state == RowState::Active => {
                 let log_id = self.manifest.log_id;
                 let (file, _) = segment::open_file(self.dir, row, log_id, OpenMode::Read)?;
-                Ok(file.size()? == row.byte_len)
+                Ok(file.size()? == row.byte_len || Bug::ClosedBelieved.is_on())
             }
             Some(row) => Ok(row.state == RowState::Sealed),
             None => Ok(true),
@@ -121,17 +145,32 @@ impl Run<'_> {
         let (scanned, mark) = self.scan()?;
         let cut = self.decide(&scanned, mark)?;
         for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
+            if seen.role == Role::Written && Bug::OnlyActiveRewritten.is_on() {
+                continue;
+            }
             self.make_durable(seen, mark)?;
         }
         let active = self.edit_rows(scanned, cut)?;
         self.manifest.closed = false;
+        if Bug::RemovedEarly.is_on() {
+            Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
+        }
+        self.replace_manifest(cut)?;
+        Ok(active)
+    }
+
+    /// Step 3, on disk.
+    fn replace_manifest(&mut self, cut: Option<usize>) -> Result<()> {
         match manifest::replace(self.dir, &self.manifest) {
             // Nothing was cut, so the old manifest is still true; it only knows less.
             Err(Failure::Refused(error))
-                if cut.is_none() && error.kind() == ErrorKind::StorageFull => {}
+                if cut.is_none() && error.kind() == ErrorKind::StorageFull =>
+            {
+                self.proof = Proof::None;
+            }
             replaced => replaced.map_err(Failure::into_error)?,
         }
-        Ok(active)
+        Ok(())
     }
 
     /// Scans the rows that nothing proves durable, the active one first, since its frames may prove
@@ -143,6 +182,8 @@ impl Run<'_> {
             return Ok((Vec::new(), self.manifest.end_offset()));
         };
         let mut mark = rows.get(first).map_or(Offset::ZERO, |row| row.base_offset);
+        // A log is deleted up to a place only when that is durable.
+        mark = mark.max(self.manifest.start_offset);
         let mut scanned = Vec::new();
         if let Some(row) = rows.last().filter(|row| row.state == RowState::Active) {
             if row.end_offset > row.base_offset {
@@ -155,7 +196,8 @@ impl Run<'_> {
         }
         let mut written = Vec::new();
         for (place, row) in rows.iter().enumerate().skip(first) {
-            if row.state == RowState::Written && row.end_offset > mark {
+            let believed = row.end_offset <= mark || Bug::WrittenBelieved.is_on();
+            if row.state == RowState::Written && !believed {
                 let seen = self.scan_row(row, place, mark)?;
                 mark = mark.max(seen.scan.mark);
                 written.push(seen);
@@ -178,10 +220,14 @@ impl Run<'_> {
             RowState::Active => (Role::Active, (row.byte_len, row.end_offset), size),
             _ => (Role::Written, first_frame, size.min(row.byte_len)),
         };
-        let mut scan = segment::scan_tail(&file, header.seed, from, end, proven)?;
+        let going_on = role == Role::Active && row.record_count > 0;
+        let since = if going_on { row.first_appended_at } else { Timestamp::MIN };
+        let bounds = Bounds { seed: header.seed, base_offset: row.base_offset, since };
+        let mut scan = segment::scan_tail(&file, bounds, from, end, proven)?;
         if role == Role::Written
             && scan.tail == Tail::End
             && (scan.end_position, scan.end_offset) != (row.byte_len, row.end_offset)
+            && !Bug::ShortSegmentKept.is_on()
         {
             // Sound as far as it goes, but it does not go as far as was written.
             scan.tail = Tail::Damage;
@@ -198,7 +244,7 @@ impl Run<'_> {
         let mark = marks_behind.fold(mark, Offset::max);
         for seen in scanned {
             let row = self.row(seen.place);
-            let beyond = mark > seen.scan.end_offset;
+            let beyond = mark > seen.scan.end_offset && !Bug::LaterMarkIgnored.is_on();
             let short = seen.role == Role::Active && seen.size < row.byte_len;
             let observed = Observed {
                 role: seen.role,
@@ -222,22 +268,30 @@ impl Run<'_> {
     fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
         let end = seen.scan.end_position;
         let mut position = seen.scan.unproven_from(mark);
+        // The zeros behind the end may be lost as well, and the blocks under them be taken for
+        // what they are not.
+        seen.file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);
         if position == end {
+            seen.file.forget_cached(end, 0);
             return Ok(());
         }
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
         while position < end {
-            let len = usize::try_from(end - position).unwrap_or(usize::MAX).min(buffer.len());
+            // To the end of a page, so that nothing is forgotten before it was read.
+            let piece_end = (position + 1).next_multiple_of(PIECE_BYTES).min(end);
+            let len = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
             let piece = buffer.get_mut(..len).unwrap_or_default();
             if seen.file.read(piece, position)? < len {
                 let what = "the segment became shorter while it was read";
                 return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
             }
-            seen.file.write(piece, position).map_err(|partial| partial.error)?;
+            seen.file.forget_cached(position, len as u64);
+            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
+            Bug::CacheTrusted.spares(write)?;
             position += len as u64;
             self.report.rewritten_bytes += len as u64;
         }
-        seen.file.sync()
+        Bug::ServedUnsynced.spares(|| seen.file.sync())
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
@@ -265,14 +319,16 @@ impl Run<'_> {
             }
         }
         if let Some(cut) = cut {
-            self.manifest.rows.truncate(cut + 1);
-            self.manifest.truncation_epoch += 1;
+            let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
+            self.manifest.rows.truncate(later);
+            let epoch = &mut self.manifest.truncation_epoch;
+            *epoch = epoch.saturating_add(1);
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {
                 row.state = RowState::Sealed;
             }
-            if row.record_count > 0 {
+            if row.record_count > 0 && !Bug::LastTimeForgotten.is_on() {
                 let last = self.manifest.last_append_time.max(row.last_appended_at);
                 self.manifest.last_append_time = last;
             }

@@ -1,5 +1,6 @@
 //! One directory and its open files, with errors that name the file.
 
+use crate::bugs::Bug;
 use crate::error::Error;
 use crate::error::Result;
 use crate::storage::DirEntry;
@@ -133,7 +134,7 @@ impl Handle {
             let error = match self.file.write_at(rest, position + written as u64) {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(count) => {
-                    written += count;
+                    written += if Bug::ShortWriteTaken.is_on() { rest.len() } else { count };
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -147,8 +148,14 @@ impl Handle {
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
-        let synced = self.file.sync_data();
+        let again =
+            |error| if Bug::SyncRetried.is_on() { self.file.sync_data() } else { Err(error) };
+        let synced = self.file.sync_data().or_else(again);
         synced.map_err(|error| Error::io("cannot sync", &self.path, error))
+    }
+
+    pub(crate) fn forget_cached(&self, position: u64, len: u64) {
+        self.file.forget_cached(position, len);
     }
 
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {

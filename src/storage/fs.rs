@@ -45,14 +45,22 @@ impl Storage for FsStorage {
             sync_leftover(there)?;
         }
         for level in missing.iter().rev() {
-            match fs::create_dir(level) {
-                Ok(()) => {}
+            let made = match fs::create_dir(level) {
+                Ok(()) => true,
                 // Somebody else made it a moment ago, and may not have synced it yet.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {
+                    false
+                }
                 Err(error) => return Err(error),
-            }
+            };
             // Before the next level: it is no use to have `a/b` on the disk without `a`.
-            self.sync_dir(parent(level))?;
+            let synced = self.sync_dir(parent(level));
+            if synced.is_err() && made {
+                // The name may be lost although it is seen, and no later sync would tell: whoever
+                // tries again must make it anew.
+                drop(fs::remove_dir(level));
+            }
+            synced?;
         }
         Ok(())
     }
@@ -138,6 +146,10 @@ impl File for FsFile {
         self.file.sync_data()
     }
 
+    fn forget_cached(&self, position: u64, len: u64) {
+        platform::forget_cached(&self.file, position, len);
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
@@ -211,10 +223,14 @@ fn or_here(path: &Path) -> &Path {
 #[cfg(unix)]
 mod platform {
     use crate::storage::Map;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    use rustix::fs::Advice;
     use rustix::fs::OFlags;
     use rustix::io::Errno;
     use std::fs::{File, OpenOptions};
     use std::io;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    use std::num::NonZeroU64;
     use std::os::unix::fs::{FileExt, OpenOptionsExt};
     use std::path::Path;
 
@@ -239,6 +255,22 @@ mod platform {
             OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
         directory.sync_all()
     }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn forget_cached(file: &File, position: u64, len: u64) {
+        /// Of a page that is not wholly in the range the system forgets nothing.
+        const PAGE_MAX_BYTES: u64 = 64 << 10;
+        let from = position - position % PAGE_MAX_BYTES;
+        let end = position.saturating_add(len).checked_next_multiple_of(PAGE_MAX_BYTES);
+        // No length means to the end of the file.
+        let len = end.and_then(|end| NonZeroU64::new(end - from));
+        // A file system that cannot do it keeps nothing, or keeps what is true.
+        let _advised: rustix::io::Result<()> =
+            rustix::fs::fadvise(file, from, len, Advice::DontNeed);
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(super) fn forget_cached(_file: &File, _position: u64, _len: u64) {}
 
     pub(super) fn map(file: &File, len: u64) -> io::Result<Option<Map>> {
         match Map::of(file, len) {
@@ -268,6 +300,8 @@ mod platform {
         const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
         options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
     }
+
+    pub(super) fn forget_cached(_file: &File, _position: u64, _len: u64) {}
 
     /// Moves the cursor of the handle, which nobody uses.
     pub(super) fn read_at(file: &File, buf: &mut [u8], position: u64) -> io::Result<usize> {

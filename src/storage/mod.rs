@@ -134,6 +134,11 @@ pub trait File: Debug + Send + Sync {
     /// Any I/O error; then nothing is known about the bytes, and no later success changes that.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Lets the system forget what it keeps in memory of the bytes from `position` on and need not
+    /// write any more. An advice, which changes no byte of a medium that works; after a sync that
+    /// failed, what is read there afterwards is what the medium has.
+    fn forget_cached(&self, _position: u64, _len: u64) {}
+
     /// Cuts or extends the file, with zeros, to `len` bytes.
     ///
     /// # Errors

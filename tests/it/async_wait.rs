@@ -252,3 +252,28 @@ fn a_task_may_let_go_of_the_last_handle_when_it_is_woken() {
     is_gone.recv_timeout(LONG).unwrap();
     assert_eq!(site.open().end_offset(), at(2));
 }
+
+/// A leader's write is told of before its sync, and a task that hears of it may need a leader.
+#[test]
+fn a_task_may_close_the_log_when_a_leader_wakes_it() {
+    struct Close(Log);
+    impl Wake for Close {
+        fn wake(self: Arc<Self>) {
+            self.0.close().unwrap();
+        }
+    }
+    let (done, is_done) = mpsc::channel();
+    let work = move || {
+        let log = Site::memory().open();
+        let offset = log.append_with(Durability::Buffered, "x").unwrap();
+        let mut wait = log.wait_async(offset, Durability::Written);
+        let waker = Waker::from(Arc::new(Close(log.clone())));
+        assert!(Pin::new(&mut wait).poll(&mut Context::from_waker(&waker)).is_pending());
+        log.append("leads").unwrap();
+        block_on(wait).unwrap();
+        done.send(()).unwrap();
+    };
+    let thread = thread::Builder::new().spawn(work).unwrap();
+    is_done.recv_timeout(LONG).unwrap();
+    thread.join().unwrap();
+}

@@ -215,8 +215,10 @@ fn a_cursor_behind_a_truncation_is_told_even_if_the_log_has_grown_past_it() {
             assert_same(before.next().unwrap().unwrap(), at(nth), record);
         }
         assert_eq!(Record::from(before.next().unwrap().unwrap()), full(1)[0]);
-        behind.seek(Seek::Offset(at(12))).unwrap();
-        assert_eq!(Record::from(behind.next().unwrap().unwrap()), full(1)[0]);
+        log.delete_before(at(13)).unwrap();
+        assert_out_of_range(behind.next(), 13);
+        behind.seek(Seek::Offset(at(13))).unwrap();
+        assert_eq!(Record::from(behind.next().unwrap().unwrap()), full(2)[1]);
     }
 }
 
@@ -239,6 +241,40 @@ fn who_waits_for_what_is_removed_is_told() {
         assert_out_of_range(log.wait(at(3), Durability::Synced), 3);
         log.append("again").unwrap();
         assert!(waiting.join().unwrap().unwrap());
+    });
+}
+
+/// The log has grown to where the cursor stood before it was cut: it is told all the same.
+#[test]
+fn a_wait_at_a_place_that_was_cut_off_says_so() {
+    let log = Site::memory().open();
+    append_all(&log, &tail(6));
+    let mut cursor = log.cursor(Seek::End).unwrap();
+    assert!(cursor.next().unwrap().is_none());
+    log.truncate_to(at(5)).unwrap();
+    append_all(&log, &tail(1));
+    assert_out_of_range(cursor.wait(LONG), 5);
+    assert_out_of_range(block_on(cursor.wait_async()), 5);
+    cursor.seek(Seek::Offset(at(5))).unwrap();
+    assert!(cursor.wait(LONG).unwrap());
+}
+
+/// Looking for an offset while the log jumps: the end is never taken to be below the start.
+#[test]
+fn cursors_are_put_down_while_the_log_jumps() {
+    let log = Site::memory().open();
+    thread::scope(|scope| {
+        let jumps = scope.spawn(|| {
+            for _ in 0..2000 {
+                log.append_with(Durability::Buffered, "x").unwrap();
+                log.delete_before(log.end_offset() + 10).unwrap();
+            }
+        });
+        while !jumps.is_finished() {
+            if let Err(error) = log.cursor(Seek::Offset(at(3))) {
+                assert_eq!(error.kind(), ErrorKind::OutOfRange);
+            }
+        }
     });
 }
 

@@ -29,6 +29,19 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "everything is as it should be\n",
         ],
     ),
+    (
+        "retention",
+        &[
+            "hour 24: removed 0 segments",
+            "hour 36: removed 12 segments with 720 records",
+            "after three days: offsets 2160 to 4320 in 36 segments",
+            "the sleeper is told: offset 1 is outside the log",
+            "and goes on with Some(Offset(2160))",
+            "the active segment ended: true",
+            "the log starts at 4320 and is empty",
+            "the next reading gets offset 4320",
+        ],
+    ),
 ];
 
 #[test]

@@ -1,5 +1,6 @@
 //! When the system refuses: failed writes and syncs, a full disk, too many open files, and calls
-//! that do a part of what they were asked to.
+//! that do a part of what they were asked to. What follows when any one call of a program fails is
+//! explored in `explore/`.
 
 use crate::support::append_all;
 use crate::support::assert_kind;
@@ -23,7 +24,7 @@ use crate::support::until;
 use std::io;
 use std::thread;
 use stratalog::Durability::{self, Buffered, Synced, Written};
-use stratalog::{Error, ErrorKind, Log, Offset, Options, Record, Result, Seek};
+use stratalog::{Error, ErrorKind, Log, Offset, Options, Record, Seek};
 
 // A failed write or sync.
 
@@ -414,117 +415,6 @@ fn interrupted_and_short_calls_are_completed() {
     let log = open(&machine);
     assert!(log.recovery().is_clean());
     check(&log, &all);
-}
-
-// Every call, one by one.
-
-#[test]
-fn each_call_may_fail_once() {
-    fail_each_call(|nth, kind| Fault::any(kind).nth(nth));
-}
-
-#[test]
-fn each_call_may_fail_and_all_behind_it() {
-    fail_each_call(|nth, kind| Fault::any(kind).nth(nth).forever());
-}
-
-fn fail_each_call(fault: impl Fn(u64, io::ErrorKind) -> Fault) {
-    let whole = FaultyStorage::memory();
-    let mut accounts = Accounts::default();
-    accounts.run(&whole);
-    let calls = whole.effects();
-    assert!(calls > 80, "the program does too little: {calls} calls");
-    for nth in 1..=calls {
-        for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
-            let machine = FaultyStorage::memory();
-            machine.inject(fault(nth, kind));
-            let mut accounts = Accounts::default();
-            accounts.run(&machine);
-            machine.heal();
-            for how in [Crash::KeepAll, Crash::DropUnsynced, Crash::Random(nth)] {
-                let log = open(&machine.crash(how));
-                accounts.check(&log, &format!("call {nth} fails with {kind}, {how:?}"));
-                let served = read(&log).unwrap();
-                log.append("more").unwrap();
-                log.close().unwrap();
-                assert!(!served.is_empty() || accounts.synced().count() == 0);
-            }
-        }
-    }
-}
-
-/// What became of each record that a program appended.
-#[derive(Debug, Default)]
-struct Accounts(Vec<(String, Fate)>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Acknowledged(Durability, Offset),
-    /// Refused: it must not be there.
-    Refused,
-    /// The call failed in a way that leaves it open.
-    Open,
-}
-
-impl Accounts {
-    /// Appends at all levels, rolls, closes, and opens again what failed; goes on after errors.
-    fn run(&mut self, machine: &FaultyStorage) {
-        let mut log = tiny(machine.process()).open(DIR).ok();
-        for nth in 0..16 {
-            let Some(open) = &log else {
-                log = tiny(machine.process()).open(DIR).ok();
-                continue;
-            };
-            let level = [Synced, Written, Synced, Buffered][nth % 4];
-            let value = format!("{nth:0len$}", len = 20 + 97 * (nth % 3));
-            let result = open.append_with(level, &value);
-            let poisoned = matches!(&result, Err(error) if error.kind() == ErrorKind::Poisoned);
-            self.note(value, level, result);
-            if nth % 6 == 5 {
-                drop(open.roll());
-            }
-            if poisoned || nth % 8 == 7 {
-                // Its error was told before, or is none of the records'.
-                drop(open.close());
-                log = tiny(machine.process()).open(DIR).ok();
-            }
-        }
-        machine.kill();
-    }
-
-    fn note(&mut self, value: String, level: Durability, result: Result<Offset>) {
-        let fate = match result {
-            Ok(offset) => Fate::Acknowledged(level, offset),
-            Err(error) if error.kind() == ErrorKind::Poisoned => Fate::Open,
-            Err(error) if error.offset().is_some() => Fate::Open,
-            Err(_) => Fate::Refused,
-        };
-        self.0.push((value, fate));
-    }
-
-    fn synced(&self) -> impl Iterator<Item = (&str, Offset)> {
-        self.0.iter().filter_map(|(value, fate)| match fate {
-            Fate::Acknowledged(Synced, offset) => Some((value.as_str(), *offset)),
-            _ => None,
-        })
-    }
-
-    fn check(&self, log: &Log, story: &str) {
-        for (value, offset) in self.synced() {
-            let entry = log.get(offset).unwrap();
-            let entry = entry.unwrap_or_else(|| panic!("{story}: {offset} is gone"));
-            assert_eq!(entry.value(), value.as_bytes(), "{story}: offset {offset}");
-        }
-        let mut last = None;
-        for entry in log.iter(Seek::Start).unwrap() {
-            let entry = entry.unwrap();
-            let place = self.0.iter().position(|(value, _)| value.as_bytes() == entry.value());
-            assert!(place > last, "{story}: {entry:?} behind {last:?}");
-            let (_, fate) = self.0[place.unwrap()];
-            assert_ne!(fate, Fate::Refused, "{story}: {entry:?} was refused");
-            last = place;
-        }
-    }
 }
 
 // Words of this file.

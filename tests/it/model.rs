@@ -11,6 +11,7 @@ use crate::support::compaction::check_compacted;
 use crate::support::compaction::compacting_with;
 use crate::support::model::Model;
 use crate::support::model::Row;
+use crate::support::ordered::OrderedStorage;
 use crate::support::record;
 use crate::support::secs;
 use proptest::collection::vec;
@@ -191,6 +192,8 @@ const CASES: u32 = 192;
 struct Pair {
     clock: ManualClock,
     site: Site,
+    /// Watches the order of the calls.
+    order: OrderedStorage,
     /// `None` only while it is being opened again.
     log: Option<Log>,
     cursor: Cursor,
@@ -204,6 +207,7 @@ impl Pair {
     fn new(setup: Setup) -> Self {
         let clock = ManualClock::at(secs(1000));
         let site = if setup.on_disk { Site::disk() } else { Site::memory() };
+        let (site, order) = site.watched();
         let site = site.clock(&clock).options(|options| {
             options
                 .durability(setup.durability)
@@ -214,9 +218,10 @@ impl Pair {
         });
         let site = compacting_with(site, |compaction| compaction.map_bytes(setup.map_bytes));
         let log = site.open();
+        order.opened(&log);
         let cursor = log.cursor(Seek::Start).unwrap();
         let model = Model::default();
-        Self { clock, site, log: Some(log), cursor, model, place: at(0), durable: at(0) }
+        Self { clock, site, order, log: Some(log), cursor, model, place: at(0), durable: at(0) }
     }
 
     fn log(&self) -> &Log {
@@ -423,12 +428,16 @@ impl Pair {
         let log = self.log.take().unwrap();
         let (written, end) = (log.written_offset(), log.end_offset());
         match op {
-            Op::Close => log.close().unwrap(),
-            Op::Kill => self.site = self.site.kill(),
+            Op::Close => {
+                log.close().unwrap();
+                self.order.closed();
+            }
+            Op::Kill => (self.site, self.order) = self.site.kill().watched(),
             _ => {}
         }
         drop(log);
         let log = self.site.open();
+        self.order.opened(&log);
         let found = log.end_offset();
         if let Op::Kill = op {
             assert!((written..=end).contains(&found), "{written} <= {found} <= {end}");
@@ -448,6 +457,8 @@ impl Pair {
         let reached = |mark: Offset| range.is_empty() || mark >= range.end;
         assert!(level < Durability::Written || reached(log.written_offset()));
         assert!(level < Durability::Synced || reached(log.durable_offset()));
+        // Whatever it says is durable counts as told.
+        self.order.synced(log.durable_offset());
     }
 
     fn assert_watermarks(&mut self) {

@@ -20,6 +20,7 @@ mod read;
 
 pub(crate) use read::TailSpan;
 
+use crate::bugs::Bug;
 use crate::commit::chunk::Accept;
 use crate::commit::chunk::Chunk;
 use crate::commit::chunk::ChunkFrame;
@@ -187,6 +188,11 @@ impl Tail {
             Error::new(ErrorKind::OutOfRange, "the log has used up its offsets")
                 .with_offset(self.end)
         })?;
+        // The id behind the last one could not be written down. No log gets there but a forged one.
+        if self.next_segment_id == u64::MAX {
+            let what = "the log has used up its segment ids";
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(self.end));
+        }
         if self.open.is_some_and(|open| !self.takes(open, &arrival, end)) {
             self.close_frame(durable, None);
         }
@@ -325,7 +331,8 @@ impl Tail {
     fn begin_segment(&mut self) -> Place {
         self.seal_chunk();
         let segment_id = self.take_segment_ids(1);
-        let segment = NewSegment::new(segment_id, self.end, self.storage.random());
+        let random = if Bug::OneSeed.is_on() { 1 } else { self.storage.random() };
+        let segment = NewSegment::new(segment_id, self.end, random);
         Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
     }
 
@@ -357,6 +364,7 @@ impl Tail {
             let body = chunk.bytes.get(open.start + FRAME_HEADER_LEN..).unwrap_or_default();
             bytes::crc(0, body)
         });
+        let durable = if Bug::GapTooSmall.is_on() { open.base } else { durable };
         let gap = open.base.saturating_since(durable);
         let header = FrameHeader {
             body_len: u32::try_from(body_len).expect("a batch is limited to 1 GiB"),

@@ -47,7 +47,7 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
-            manifest.truncation_epoch += 1;
+            manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
             // What comes there next has not been compacted.
             manifest.compacted_to = manifest.compacted_to.min(end);
             manifest.last_append_time = manifest.last_append_time.max(last_at);
@@ -113,7 +113,7 @@ impl Writer {
     }
 
     /// The rows of all segments as they are now.
-    fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.segments.state().manifest.rows.clone();
         if let (Some(row), Some(active)) = (rows.last_mut(), &self.active) {
             *row = active.row(RowState::Active);

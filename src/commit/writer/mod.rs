@@ -15,6 +15,9 @@
 
 mod cut;
 
+use crate::bugs::Bug;
+use crate::commit::bell::Bell;
+use crate::commit::bell::Urgency;
 use crate::commit::chunk::Chunk;
 use crate::commit::tail::Place;
 use crate::error::Error;
@@ -57,6 +60,11 @@ pub(crate) struct Writer {
     residue: usize,
     /// How often the log was cut back or emptied.
     cuts: u64,
+    /// Called when segments have come or gone.
+    keeper: Arc<Bell>,
+    /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
+    /// it, or a new length that is not synced.
+    has_tried: bool,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -75,7 +83,22 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
-        Self { segments, reading, segment_bytes, active, unsynced: Vec::new(), residue: 0, cuts: 0 }
+        Self {
+            segments,
+            reading,
+            segment_bytes,
+            active,
+            unsynced: Vec::new(),
+            residue: 0,
+            has_tried: false,
+            cuts: 0,
+            keeper: Arc::default(),
+        }
+    }
+
+    /// Calls `keeper` when segments have come or gone.
+    pub(crate) fn with_keeper(self, keeper: Arc<Bell>) -> Self {
+        Self { keeper, ..self }
     }
 
     /// Where the next frame goes if nothing is pending.
@@ -99,6 +122,8 @@ impl Writer {
         durable: Offset,
     ) -> Result<(), Failure> {
         self.residue = 0;
+        self.has_tried = true;
+        self.segments.prove()?;
         let begins = self
             .active
             .as_ref()
@@ -134,7 +159,8 @@ impl Writer {
     /// What to sync for everything that is written to be durable.
     pub(crate) fn sync_target(&mut self, durable: Offset) -> SyncTarget {
         self.unsynced.retain(|(_, end)| *end > durable);
-        let mut files: Vec<_> = self.unsynced.iter().map(|(file, _)| file.clone()).collect();
+        let ended = self.unsynced.iter().filter(|_| !Bug::OldSegmentLeftOut.is_on());
+        let mut files: Vec<_> = ended.map(|(file, _)| file.clone()).collect();
         let mut end = self.unsynced.last().map_or(durable, |(_, end)| *end);
         if let Some(active) = self.active.as_ref().filter(|active| active.end_offset() > durable) {
             files.push(active.segment().handle().clone());
@@ -159,12 +185,14 @@ impl Writer {
     pub(crate) fn close(&mut self, durable: Offset) -> Result<(), Failure> {
         let state = self.segments.state();
         let row = self.active.as_ref().map(|active| active.row(RowState::Active));
-        let unchanged = row.is_none_or(|row| state.manifest.rows.last() == Some(&row));
-        if state.manifest.closed && unchanged {
+        if state.manifest.closed && !self.has_tried {
             return Ok(());
         }
         if let Some(active) = &mut self.active {
             active.seal().map_err(Failure::Refused)?;
+            // A power cut that took back the new length would leave a log that was closed and has
+            // to be recovered all the same.
+            active.segment().handle().sync().map_err(Failure::Broken)?;
         }
         let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
         self.segments.change(segment, |manifest| {
@@ -201,12 +229,13 @@ impl Writer {
         let changed = self.segments.change(Some(segment), |manifest| {
             end_active(manifest, ended, durable);
             manifest.rows.push(next.row(RowState::Active));
-            manifest.next_segment_id = manifest.next_segment_id.max(new.segment_id + 1);
+            let next_id = new.segment_id + u64::from(!Bug::IdReused.is_on());
+            manifest.next_segment_id = manifest.next_segment_id.max(next_id);
         });
         if let Err(Failure::Refused(error)) = changed {
             return Err(discard(error));
         }
-        changed?;
+        Bug::ManifestFailureIgnored.forgives(changed)?;
         self.end();
         self.active = Some(next);
         Ok(())
@@ -214,14 +243,16 @@ impl Writer {
 
     /// Lets go of the active segment, whose bytes may not be durable yet.
     fn end(&mut self) {
+        self.keeper.call(Urgency::Soon);
         if let Some(active) = self.active.take() {
+            self.unsynced.retain(|_| !Bug::OneOldSegment.is_on());
             self.unsynced.push((active.segment().handle().clone(), active.end_offset()));
         }
     }
 }
 
 fn ended_row(active: &Active, durable: Offset) -> Row {
-    let durable = active.end_offset() <= durable;
+    let durable = active.end_offset() <= durable || Bug::EndedIsSealed.is_on();
     active.row(if durable { RowState::Sealed } else { RowState::Written })
 }
 

@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::path::Path;
 
 /// A call to the storage or to one of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub(crate) enum Op {
 
 impl Op {
     /// Whether a crash behind it can leave something else than a crash before it.
-    pub(super) fn has_effect(self) -> bool {
+    pub(crate) fn has_effect(self) -> bool {
         use Op::{Create, CreateDir, Remove, Rename, SetLen, Sync, SyncDir, Write};
         matches!(self, CreateDir | Create | Rename | Remove | SyncDir | Write | Sync | SetLen)
     }
@@ -35,13 +34,32 @@ impl Op {
 /// What goes wrong, and when: unless told otherwise the next call of the kind, once.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// `None`: any call with an effect.
-    op: Option<Op>,
-    error: io::ErrorKind,
+    meant: Meant,
+    strike: Strike,
     on: String,
     nth: u64,
     again: Again,
     seen: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meant {
+    Op(Op),
+    /// Any call whatever.
+    Any,
+}
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// It does nothing; a sync loses what it should have made durable.
+    Error(io::ErrorKind),
+    /// It does what it should, or a part of it, and says that it failed. A sync does all of it.
+    ErrorAfter(io::ErrorKind),
+    /// A read or write does half of what it was asked to.
+    Short,
+    /// From now on files may grow by so many bytes.
+    Fills(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +71,16 @@ enum Again {
 
 impl Fault {
     pub(crate) fn new(op: Op, error: io::ErrorKind) -> Self {
-        Self { op: Some(op), error, on: String::new(), nth: 1, again: Again::Never, seen: 0 }
+        Self::of(Meant::Op(op), Strike::Error(error))
     }
 
-    /// On any call that has an effect.
-    pub(crate) fn any(error: io::ErrorKind) -> Self {
-        Self { op: None, ..Self::new(Op::Write, error) }
+    /// On any call, also those that only look.
+    pub(crate) fn on_call(strike: Strike) -> Self {
+        Self::of(Meant::Any, strike)
+    }
+
+    fn of(meant: Meant, strike: Strike) -> Self {
+        Self { meant, strike, on: String::new(), nth: 1, again: Again::Never, seen: 0 }
     }
 
     /// Only calls on paths that end so count.
@@ -79,10 +101,13 @@ impl Fault {
         Self { nth, again: Again::EveryNth, ..self }
     }
 
-    /// Whether the call fails, and with what.
-    pub(super) fn strikes(&mut self, op: Op, path: &Path) -> Option<io::ErrorKind> {
-        let meant = self.op.map_or(op.has_effect(), |meant| meant == op);
-        if !meant || !path.to_string_lossy().ends_with(&self.on) {
+    /// Whether the call goes wrong, and how.
+    pub(super) fn strikes(&mut self, op: Op, path: &str) -> Option<Strike> {
+        let meant = match self.meant {
+            Meant::Op(meant) => meant == op,
+            Meant::Any => true,
+        };
+        if !meant || !path.ends_with(&self.on) {
             return None;
         }
         self.seen += 1;
@@ -91,7 +116,7 @@ impl Fault {
             Again::Always => self.seen >= self.nth,
             Again::EveryNth => self.seen.is_multiple_of(self.nth),
         };
-        strikes.then_some(self.error)
+        strikes.then_some(self.strike)
     }
 }
 

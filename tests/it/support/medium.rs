@@ -1,13 +1,16 @@
-//! What a disk holds, apart from what the processes see: the part that a power cut leaves.
+//! What a machine's disk holds: what the processes see, and the part that a power cut leaves.
 //!
-//! As mean as the contract of [`Storage`](stratalog::storage::Storage) allows. A write, a cut or a
-//! change of names is *pending* until its file or directory is synced; then the pending list is
-//! applied to what is durable. What is seen is never copied, so that a sync which failed, and
-//! dropped the list, has lost the bytes for good although they are still seen.
+//! As mean as the contract of [`storage`](stratalog::storage) allows. A write, a cut or a change of
+//! names is *pending* until its file or directory is synced; then the pending list is applied to
+//! what is durable. What is seen is never copied, so that a sync which failed, and dropped the
+//! list, has lost the bytes for good although they are still seen. What of the pending list gets
+//! through a power cut is a [`Choice`](crate::support::choice::Choice).
+//!
+//! A clone is a snapshot: it costs a few counters, and contents are copied when they are changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What of the pending changes gets through when the power is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,267 +23,351 @@ pub(crate) enum Crash {
     Random(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Medium {
-    nodes: Vec<Node>,
-    seen: BTreeMap<PathBuf, NodeId>,
-    durable: BTreeMap<PathBuf, NodeId>,
-    pending: Vec<Naming>,
+    nodes: Vec<Arc<Node>>,
+    dirs: Arc<BTreeSet<Arc<str>>>,
+    seen: Arc<Names>,
+    durable: Arc<Names>,
+    pending: Arc<Vec<(Stamp, Naming)>>,
+    stamps: Stamp,
     /// Bytes that files may grow by; `None` is no limit.
     pub(crate) free: Option<u64>,
 }
+
+/// Files by their paths.
+pub(super) type Names = BTreeMap<Arc<str>, NodeId>;
+
+/// Which change came first.
+pub(super) type Stamp = u64;
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeId(usize);
 
-#[derive(Debug, Default)]
-struct Node {
-    len: u64,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    seen: Arc<Vec<u8>>,
+    pub(super) durable: Arc<Vec<u8>>,
+    pub(super) pending: Arc<Vec<(Stamp, Change)>>,
 }
 
-#[derive(Debug)]
-enum Change {
-    Write(usize, Vec<u8>),
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// Bytes at a position, and how long the file was before.
+    Write {
+        at: usize,
+        data: Arc<[u8]>,
+        len_before: usize,
+    },
     SetLen(usize),
 }
 
-#[derive(Debug)]
-enum Naming {
-    Link(PathBuf, NodeId),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf, NodeId),
+#[derive(Clone, Debug)]
+pub(super) enum Naming {
+    Link(Arc<str>, NodeId),
+    Unlink(Arc<str>),
+    Rename(Arc<str>, Arc<str>, NodeId),
 }
 
 impl Medium {
+    /// A disk with just these files, all durable, in the directories of `like`.
+    pub(super) fn of_files(like: &Self, files: Vec<(Arc<str>, Arc<Vec<u8>>)>) -> Self {
+        let mut medium = Self { dirs: Arc::clone(&like.dirs), ..Self::default() };
+        let mut names = Names::new();
+        for (path, bytes) in files {
+            names.insert(path, NodeId(medium.nodes.len()));
+            let node = Node { seen: Arc::clone(&bytes), durable: bytes, pending: Arc::default() };
+            medium.nodes.push(Arc::new(node));
+        }
+        medium.seen = Arc::new(names);
+        medium.durable = Arc::clone(&medium.seen);
+        if let Some(free) = like.free {
+            let used = medium.used();
+            medium.free = Some((free + like.used()).saturating_sub(used));
+        }
+        medium
+    }
+
     /// Takes in a file that was there before.
-    pub(crate) fn adopt(&mut self, path: &Path, durable: Vec<u8>) {
-        let node = NodeId(self.nodes.len());
-        self.nodes.push(Node { len: durable.len() as u64, durable, pending: Vec::new() });
-        self.seen.insert(path.to_owned(), node);
-        self.durable.insert(path.to_owned(), node);
+    pub(crate) fn adopt(&mut self, path: &str, bytes: Vec<u8>) {
+        let id = NodeId(self.nodes.len());
+        let bytes = Arc::new(bytes);
+        let node = Node { seen: Arc::clone(&bytes), durable: bytes, pending: Arc::default() };
+        self.nodes.push(Arc::new(node));
+        Arc::make_mut(&mut self.seen).insert(path.into(), id);
+        Arc::make_mut(&mut self.durable).insert(path.into(), id);
     }
 
-    pub(crate) fn node(&self, path: &Path) -> NodeId {
-        self.seen[path]
+    /// Makes a directory and its parents, durably.
+    pub(crate) fn create_dir(&mut self, path: &str) {
+        let mut path = path;
+        while !path.is_empty() && !self.dirs.contains(path) {
+            Arc::make_mut(&mut self.dirs).insert(path.into());
+            path = dir_of(path);
+        }
     }
 
-    pub(crate) fn create(&mut self, path: &Path) {
-        let node = NodeId(self.nodes.len());
-        self.nodes.push(Node::default());
-        self.change_names(Naming::Link(path.to_owned(), node));
+    pub(crate) fn is_dir(&self, path: &str) -> bool {
+        self.dirs.contains(path)
     }
 
-    pub(crate) fn remove(&mut self, path: &Path) {
-        self.change_names(Naming::Unlink(path.to_owned()));
+    pub(crate) fn node(&self, path: &str) -> Option<NodeId> {
+        self.seen.get(path).copied()
     }
 
-    pub(crate) fn rename(&mut self, from: &Path, to: &Path) {
-        let node = self.node(from);
-        self.change_names(Naming::Rename(from.to_owned(), to.to_owned(), node));
+    /// The names in a directory: those of files, and those of directories.
+    pub(crate) fn list<'a>(&'a self, dir: &str) -> (Vec<&'a str>, Vec<&'a str>) {
+        let inside = |path: &'a str| (dir_of(path) == dir).then(|| &path[dir.len() + 1..]);
+        let files = self.seen.keys().filter_map(|path| inside(path)).collect();
+        (files, self.dirs.iter().filter_map(|path| inside(path)).collect())
     }
 
-    pub(crate) fn sync_dir(&mut self, dir: &Path) {
-        for naming in self.take_pending(dir) {
-            naming.apply(&mut self.durable);
+    pub(crate) fn create(&mut self, path: &str) -> NodeId {
+        let id = NodeId(self.nodes.len());
+        self.nodes.push(Arc::default());
+        self.change_names(Naming::Link(path.into(), id));
+        id
+    }
+
+    pub(crate) fn remove(&mut self, path: &str) {
+        self.change_names(Naming::Unlink(path.into()));
+    }
+
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        let id = self.seen[from];
+        self.change_names(Naming::Rename(from.into(), to.into(), id));
+    }
+
+    pub(crate) fn sync_dir(&mut self, dir: &str) {
+        for (_, naming) in self.take_pending(dir) {
+            naming.apply(Arc::make_mut(&mut self.durable));
         }
     }
 
     /// A sync of the directory failed: what it should have made durable never will be.
-    pub(crate) fn lose_names(&mut self, dir: &Path) {
+    pub(crate) fn lose_names(&mut self, dir: &str) {
         drop(self.take_pending(dir));
     }
 
+    pub(crate) fn bytes(&self, id: NodeId) -> &[u8] {
+        &self.nodes[id.0].seen
+    }
+
     /// How many bytes of a write there is space for.
-    pub(crate) fn room(&self, node: NodeId, position: u64) -> usize {
-        let end_max = self.free.map_or(u64::MAX, |free| self.nodes[node.0].len + free);
+    pub(crate) fn room(&self, id: NodeId, position: u64) -> usize {
+        let end_max = self.free.map_or(u64::MAX, |free| self.bytes(id).len() as u64 + free);
         usize::try_from(end_max.saturating_sub(position)).unwrap_or(usize::MAX)
     }
 
-    pub(crate) fn write(&mut self, node: NodeId, position: u64, data: &[u8]) {
+    pub(crate) fn write(&mut self, id: NodeId, position: u64, data: &[u8]) {
         let at = usize::try_from(position).unwrap();
-        self.nodes[node.0].pending.push(Change::Write(at, data.to_vec()));
-        self.resize(node, self.nodes[node.0].len.max(position + data.len() as u64));
+        let len_before = self.bytes(id).len();
+        let change = Change::Write { at, data: data.into(), len_before };
+        let seen = self.change(id, change);
+        put(seen, at, data, |_| 0);
+        let len = seen.len();
+        self.resized(len_before, len);
     }
 
-    pub(crate) fn set_len(&mut self, node: NodeId, len: u64) {
-        self.nodes[node.0].pending.push(Change::SetLen(usize::try_from(len).unwrap()));
-        self.resize(node, len);
+    pub(crate) fn set_len(&mut self, id: NodeId, len: u64) {
+        let len = usize::try_from(len).unwrap();
+        let len_before = self.bytes(id).len();
+        self.change(id, Change::SetLen(len)).resize(len, 0);
+        self.resized(len_before, len);
     }
 
-    pub(crate) fn sync(&mut self, node: NodeId) {
-        let Node { durable, pending, .. } = &mut self.nodes[node.0];
-        for change in mem::take(pending) {
+    pub(crate) fn sync(&mut self, id: NodeId) {
+        if self.nodes[id.0].pending.is_empty() {
+            return;
+        }
+        let node = Arc::make_mut(&mut self.nodes[id.0]);
+        let pending = mem::take(&mut node.pending);
+        let durable = Arc::make_mut(&mut node.durable);
+        for (_, change) in pending.iter() {
             match change {
-                Change::Write(at, data) => put(durable, at, &data),
-                Change::SetLen(len) => durable.resize(len, 0),
+                Change::Write { at, data, .. } => put(durable, *at, data, |_| 0),
+                Change::SetLen(len) => durable.resize(*len, 0),
             }
         }
     }
 
     /// A sync of the file failed: its bytes are seen, and lost.
-    pub(crate) fn lose_bytes(&mut self, node: NodeId) {
-        self.nodes[node.0].pending.clear();
+    pub(crate) fn lose_bytes(&mut self, id: NodeId) {
+        Arc::make_mut(&mut self.nodes[id.0]).pending = Arc::default();
     }
 
-    /// The files as the power cut leaves them.
-    pub(crate) fn survivors(&self, how: Crash) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut die = Die::new(how);
-        let mut names = self.durable.clone();
-        die.begin(self.pending.len());
-        for naming in self.pending.iter().filter(|_| die.keeps()) {
-            naming.apply(&mut names);
+    /// A line for each file and each change of names that is pending.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (path, id) in self.seen.iter() {
+            let Node { seen, durable, pending } = &*self.nodes[id.0];
+            let (seen, durable, pending) = (seen.len(), durable.len(), pending.len());
+            lines.push(format!(
+                "{path}: {seen} bytes, {durable} durable, {pending} changes pending"
+            ));
         }
-        let survive =
-            |(path, node): (PathBuf, NodeId)| (path, self.nodes[node.0].survive(&mut die));
-        names.into_iter().map(survive).collect()
+        lines.extend(self.pending.iter().map(|(_, naming)| format!("pending: {naming:?}")));
+        lines
     }
 
-    /// Bytes in use and free, if there is a limit.
-    pub(crate) fn capacity(&self) -> Option<u64> {
-        let used: u64 = self.seen.values().map(|node| self.nodes[node.0].len).sum();
-        self.free.map(|free| free + used)
+    /// A number that differs, but for a stroke of luck, for another disk.
+    pub(crate) fn hash(&self) -> u64 {
+        let mut hash = Hash::default();
+        for (names, mark) in [(&self.seen, 1), (&self.durable, 2)] {
+            hash.number(mark);
+            for (path, id) in names.iter() {
+                hash.bytes(path.as_bytes());
+                let node = &self.nodes[id.0];
+                hash.bytes(&node.durable);
+                if !Arc::ptr_eq(&node.seen, &node.durable) {
+                    hash.bytes(&node.seen);
+                }
+                for (_, change) in node.pending.iter() {
+                    match change {
+                        Change::Write { at, data, .. } => {
+                            hash.number(*at as u64);
+                            hash.bytes(data);
+                        }
+                        Change::SetLen(len) => hash.number(!(*len as u64)),
+                    }
+                }
+            }
+            if Arc::ptr_eq(&self.seen, &self.durable) {
+                break;
+            }
+        }
+        for (_, naming) in self.pending.iter() {
+            let (Naming::Link(path, id) | Naming::Rename(_, path, id)) = naming else { continue };
+            hash.bytes(path.as_bytes());
+            hash.bytes(&self.nodes[id.0].durable);
+        }
+        hash.0
     }
 
-    fn take_pending(&mut self, dir: &Path) -> Vec<Naming> {
-        let all = mem::take(&mut self.pending);
-        let (taken, left) = all.into_iter().partition(|naming| naming.dir() == Some(dir));
-        self.pending = left;
+    pub(super) fn names(&self) -> &Names {
+        &self.durable
+    }
+
+    pub(super) fn namings(&self) -> &[(Stamp, Naming)] {
+        &self.pending
+    }
+
+    pub(super) fn contents(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The files that have a name, or can get one in a power cut, or could keep it.
+    pub(super) fn reachable(&self) -> BTreeSet<NodeId> {
+        let named = self.seen.values().chain(self.durable.values()).copied();
+        let pending = self.pending.iter().filter_map(|(_, naming)| match naming {
+            Naming::Link(_, id) | Naming::Rename(_, _, id) => Some(*id),
+            Naming::Unlink(_) => None,
+        });
+        named.chain(pending).collect()
+    }
+
+    /// Bytes in files that have a name.
+    fn used(&self) -> u64 {
+        self.seen.values().map(|id| self.bytes(*id).len() as u64).sum()
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// Notes a change as pending and gives the bytes that are seen, for it to be made there.
+    fn change(&mut self, id: NodeId, change: Change) -> &mut Vec<u8> {
+        let stamp = self.stamp();
+        let node = Arc::make_mut(&mut self.nodes[id.0]);
+        Arc::make_mut(&mut node.pending).push((stamp, change));
+        Arc::make_mut(&mut node.seen)
+    }
+
+    fn take_pending(&mut self, dir: &str) -> Vec<(Stamp, Naming)> {
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        let all = mem::take(Arc::make_mut(&mut self.pending));
+        let (taken, left) = all.into_iter().partition(|(_, naming)| naming.dir() == dir);
+        self.pending = Arc::new(left);
         taken
     }
 
     /// What loses its last name is free again.
     fn change_names(&mut self, naming: Naming) {
-        let before: BTreeSet<NodeId> = self.seen.values().copied().collect();
-        naming.apply(&mut self.seen);
-        self.pending.push(naming);
-        let after: BTreeSet<NodeId> = self.seen.values().copied().collect();
-        let freed: u64 = before.difference(&after).map(|node| self.nodes[node.0].len).sum();
-        self.free = self.free.map(|free| free + freed);
+        let stamp = self.stamp();
+        let used = self.free.map(|_| self.used());
+        naming.apply(Arc::make_mut(&mut self.seen));
+        Arc::make_mut(&mut self.pending).push((stamp, naming));
+        if let (Some(free), Some(used)) = (self.free, used) {
+            self.free = Some((free + used).saturating_sub(self.used()));
+        }
     }
 
-    fn resize(&mut self, node: NodeId, len: u64) {
-        let before = mem::replace(&mut self.nodes[node.0].len, len);
-        self.free = self.free.map(|free| (free + before).saturating_sub(len));
+    fn resized(&mut self, before: usize, len: usize) {
+        self.free = self.free.map(|free| (free + before as u64).saturating_sub(len as u64));
     }
 }
 
 impl Naming {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, NodeId>) {
+    pub(super) fn apply(&self, names: &mut Names) {
         match self {
-            Self::Link(path, node) => drop(names.insert(path.clone(), *node)),
+            Self::Link(path, id) => drop(names.insert(Arc::clone(path), *id)),
             Self::Unlink(path) => drop(names.remove(path)),
-            Self::Rename(from, to, node) => {
+            Self::Rename(from, to, id) => {
                 names.remove(from);
-                names.insert(to.clone(), *node);
+                names.insert(Arc::clone(to), *id);
             }
         }
     }
 
-    fn dir(&self) -> Option<&Path> {
+    fn dir(&self) -> &str {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) => path.parent(),
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) => dir_of(path),
         }
     }
 }
 
-impl Node {
-    fn survive(&self, die: &mut Die) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        let (mut len, mut lens) = (bytes.len(), vec![bytes.len()]);
-        die.begin(self.pending.len());
-        for change in &self.pending {
-            match change {
-                Change::Write(at, data) => {
-                    len = len.max(at + data.len());
-                    let (mut from, end) = (*at, at + data.len());
-                    while from < end {
-                        let to = end.min(die.piece_end(from));
-                        if die.keeps() {
-                            put(&mut bytes, from, &data[from - at..to - at]);
-                        }
-                        from = to;
-                    }
-                }
-                Change::SetLen(to) => {
-                    len = *to;
-                    if die.keeps() {
-                        bytes.resize(len, 0);
-                    }
-                }
-            }
-            lens.push(len);
-        }
-        if let Some(len) = die.picks(&lens) {
-            bytes.resize(len, 0);
-        }
-        bytes
+pub(super) fn dir_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+/// Puts `data` at a position; what lies between the end and it is filled.
+pub(super) fn put(bytes: &mut Vec<u8>, at: usize, data: &[u8], fill: impl Fn(usize) -> u8) {
+    let end = at + data.len();
+    if bytes.len() < end {
+        bytes.extend((bytes.len()..end).map(fill));
+    }
+    bytes[at..end].copy_from_slice(data);
+}
+
+/// A quick hash of many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hash(pub(crate) u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
     }
 }
 
-fn put(bytes: &mut Vec<u8>, at: usize, data: &[u8]) {
-    if bytes.len() < at + data.len() {
-        bytes.resize(at + data.len(), 0);
-    }
-    bytes[at..at + data.len()].copy_from_slice(data);
-}
-
-const SECTOR: usize = 512;
-
-/// Decides what gets through.
-#[derive(Debug)]
-struct Die {
-    how: Crash,
-    numbers: Numbers,
-    /// Of eight.
-    odds: u64,
-    /// How many more changes get through in order.
-    first: u64,
-}
-
-impl Die {
-    fn new(how: Crash) -> Self {
-        let seed = match how {
-            Crash::Random(seed) | Crash::Prefix(seed) => seed,
-            Crash::KeepAll | Crash::DropUnsynced => 0,
-        };
-        let mut numbers = Numbers(seed);
-        let odds = *numbers.pick(&[1, 4, 7]);
-        Self { how, numbers, odds, first: 0 }
+impl Hash {
+    pub(crate) fn number(&mut self, number: u64) {
+        let mixed = (self.0.rotate_left(29) ^ number).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        self.0 = mixed ^ (mixed >> 32);
     }
 
-    /// Another list of so many changes.
-    fn begin(&mut self, changes: usize) {
-        self.first = self.numbers.below(changes as u64 + 1);
-    }
-
-    fn keeps(&mut self) -> bool {
-        match self.how {
-            Crash::KeepAll => true,
-            Crash::DropUnsynced => false,
-            Crash::Prefix(_) => {
-                let keeps = self.first > 0;
-                self.first = self.first.saturating_sub(1);
-                keeps
-            }
-            Crash::Random(_) => self.numbers.below(8) < self.odds,
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            self.number(u64::from_le_bytes(word.try_into().unwrap()));
         }
-    }
-
-    /// The end of the piece of a write that gets through or does not.
-    fn piece_end(&self, from: usize) -> usize {
-        match self.how {
-            Crash::Random(_) => (from / SECTOR + 1) * SECTOR,
-            _ => usize::MAX,
+        for byte in words.remainder() {
+            self.number(u64::from(*byte));
         }
-    }
-
-    /// One of the lengths that the file had, or `None` to leave it to the bytes.
-    fn picks(&mut self, lens: &[usize]) -> Option<usize> {
-        let random = matches!(self.how, Crash::Random(_)) && self.numbers.next().is_multiple_of(2);
-        random.then(|| *self.numbers.pick(lens))
     }
 }
 

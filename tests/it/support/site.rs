@@ -1,6 +1,7 @@
 //! A place for a log, in memory or on a disk, and how it is opened there.
 
 use crate::support::check;
+use crate::support::ordered::OrderedStorage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stratalog::storage::{Clock, FsStorage, MemoryStorage, OpenMode, Storage};
@@ -51,6 +52,14 @@ impl Site {
     pub(crate) fn options(mut self, change: impl FnOnce(Options) -> Options) -> Self {
         self.options = change(self.options);
         self
+    }
+
+    /// The same place, with an eye on the order of calls.
+    pub(crate) fn watched(self) -> (Self, OrderedStorage) {
+        let order = OrderedStorage::over(self.storage);
+        let storage: Arc<dyn Storage> = Arc::new(order.clone());
+        let options = self.options.storage(Arc::clone(&storage));
+        (Self { storage, options, ..self }, order)
     }
 
     pub(crate) fn small_segments(self) -> Self {

@@ -1,0 +1,88 @@
+//! The inputs that fuzzing begins with, made from real structures.
+
+use crate::support::image::Image;
+use crate::world::WORLDS;
+use crate::world::long_index;
+use std::path::PathBuf;
+
+/// Where the seeds of a target are.
+#[must_use]
+pub fn dir(target: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target)
+}
+
+/// The seeds of a target: names and bytes, the same at every call.
+#[must_use]
+pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
+    match target {
+        "frame" => frames(),
+        "index" => indexes(),
+        "manifest" => files("MANIFEST", 1),
+        "segment" => segments(),
+        "open" => damages(),
+        "ops" => histories(),
+        _ => vec![("whole".into(), b"CAN\x03abc".to_vec())],
+    }
+}
+
+/// One byte of switches, the seed, a frame.
+fn frames() -> Vec<(String, Vec<u8>)> {
+    let mut frames = Vec::new();
+    for (nth, world) in WORLDS.iter().enumerate() {
+        let bytes = &world.image.0[&world.image.segments()[0]];
+        let frame = &bytes[72..bytes.len().min(72 + 300)];
+        let input = [&[1], &bytes[12..16], frame].concat();
+        frames.push((format!("world-{nth}"), input));
+    }
+    frames
+}
+
+fn indexes() -> Vec<(String, Vec<u8>)> {
+    let mut all = files(".index", 3);
+    all.push(("long".into(), [&[3][..], &long_index()].concat()));
+    all
+}
+
+fn files(suffix: &str, switches: u8) -> Vec<(String, Vec<u8>)> {
+    let all = WORLDS.iter().enumerate().flat_map(|(nth, world)| {
+        let named = world.image.0.iter().filter(|(name, _)| name.ends_with(suffix));
+        named.take(2).enumerate().map(move |(file, (_, bytes))| {
+            (format!("world-{nth}-{file}"), [&[switches], &bytes[..]].concat())
+        })
+    });
+    all.collect()
+}
+
+fn segments() -> Vec<(String, Vec<u8>)> {
+    let header = |image: &Image| [&[1], &image.0[&image.last()][..72]].concat();
+    let headers = WORLDS.iter().enumerate();
+    let mut all: Vec<_> =
+        headers.map(|(nth, world)| (format!("world-{nth}"), header(&world.image))).collect();
+    let name = b"\x0000000000000000000000-00000001.log";
+    all.push(("name".into(), name.to_vec()));
+    all
+}
+
+/// Each kind of damage once, to each log; and none.
+fn damages() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for world in 0..u8::try_from(WORLDS.len()).expect("a handful") {
+        all.push((format!("world-{world}"), vec![world, 0, 0]));
+    }
+    for kind in 0..24_u8 {
+        let world = kind % 5;
+        let damage = [kind, kind, kind + 1, kind * 5, 0, 200, 0, 3, 4, 5, 6];
+        let input = [&[world, world + 1, kind][..], &damage, &damage].concat();
+        all.push((format!("damage-{kind:02}"), input));
+    }
+    all
+}
+
+/// Each operation among appends.
+fn histories() -> Vec<(String, Vec<u8>)> {
+    let history = |op: u8| {
+        let appends = [2, 5, 1, 1, 0, 2, 4, 3, 5, 8];
+        [&appends[..], &[op, 7], &appends, &[op, 9]].concat()
+    };
+    (0..16).map(|op| (format!("op-{op:02}"), history(op))).collect()
+}

@@ -1,0 +1,16 @@
+//! Locks, atomics and threads: the real ones, or under `--cfg loom` those of its models.
+//!
+//! A model tries every order in which threads can get at what is named here. So whatever threads
+//! of a log share goes through this module, except immutable values, which need no order.
+
+#[cfg(loom)]
+mod modelled;
+
+#[cfg(loom)]
+pub(crate) use modelled::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread};
+#[cfg(not(loom))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+#[cfg(not(loom))]
+pub(crate) use std::thread;
