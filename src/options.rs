@@ -205,7 +205,7 @@ impl Options {
         self
     }
 
-    /// Is called, on a thread of the log, with each error of the work that no call waits for;
+    /// Is called, on a thread of the log or of a caller, with each error that no call returns;
     /// [`Stats::last_error`](crate::Stats::last_error) has the last one. It must not block, nor
     /// close the log.
     pub fn on_background_error(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
