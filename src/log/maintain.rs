@@ -22,8 +22,8 @@ impl Log {
     /// Costs the same however much is removed. Cursors behind `end` get
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `end` as the error's
     /// offset; so do those who wait for a record that is removed, appends that are under way
-    /// included. The files of what was removed go afterwards; that one cannot be removed is no error
-    /// of this call (see [`on_background_error`](crate::Options::on_background_error)).
+    /// included. The files of what was removed go afterwards; that one cannot be removed is no
+    /// error of this call (see [`on_background_error`](crate::Options::on_background_error)).
     ///
     /// # Errors
     ///
