@@ -7,8 +7,11 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails stops")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time and owns its files")]
 
+#[path = "support/compaction.rs"]
+mod rewriting;
 mod support;
 
+use crate::rewriting::Compacted;
 use crate::support::Finish;
 use crate::support::Killed;
 use crate::support::Load;
@@ -31,6 +34,7 @@ const THREADS_COUNT: u64 = 64 * 300;
 const SCAN_COUNT: u64 = 4_000_000;
 const POINT_COUNT: u64 = 1_000_000;
 const POINT_READS: u64 = 100_000;
+const KEYS: u64 = 2_000_000;
 
 fn main() {
     // `cargo bench -- append` is meant for the other benchmarks.
@@ -44,6 +48,7 @@ fn main() {
     synced();
     scan();
     point_read_and_open();
+    compaction();
 }
 
 /// The two sides of a row, in its unit.
@@ -168,6 +173,26 @@ fn point_read_and_open() {
             Killed::Buffered => None,
         };
         alone(&format!("open after a kill, 256 MiB, {name}"), "ms", took, goal);
+    }
+}
+
+/// One round before, so that no side meets memory that was never touched.
+fn compaction() {
+    let keys = scaled(KEYS);
+    for (name, map_bytes) in [("128 MiB", 128 << 20), ("32 MiB", 32 << 20)] {
+        let map_bytes = if is_smoke() { map_bytes >> 10 } else { map_bytes };
+        let rounds = (0..=rounds()).map(|_| rewriting::compact(keys, map_bytes));
+        let rounds = rounds.skip(1).collect::<Vec<_>>();
+        assert!(rounds.iter().all(|round| round.records_left == keys), "a wrong result");
+        let rates = |took: fn(&Compacted) -> Duration| {
+            middle(rounds.iter().map(|round| gigabytes(round.bytes, took(round))).collect())
+        };
+        let pair = Pair { ours: rates(|round| round.took), limit: rates(|round| round.limit) };
+        let runs = rounds.first().map_or(0, |round| round.runs);
+        let goal = at_least("ratio", ratio(&pair), 0.5);
+        let goal = if runs == 1 { goal } else { None };
+        let name = format!("compaction, {keys} keys of 16 B, 100 B, {name} map, {runs} runs");
+        row(&format!("{name} (limit: scan and write)"), "GB/s", &pair, goal);
     }
 }
 

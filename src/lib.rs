@@ -46,9 +46,11 @@
 //! - Cursors of a log opened as [`Durability::Synced`] show nothing that a power cut can take back.
 //! - A failed write or sync ends appending for good, tells everybody who waits, and leaves reading
 //!   as it was; opening again finds out what the disk really holds. A full disk ends nothing.
+//! - [Compaction](Log::compact), if it is asked for, keeps the last record of each key, at its own
+//!   offset, while appends and readers go on.
 //! - Opening takes time and memory for the active segment, however long the log is.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: compaction, named
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: named
 //! consumers, readers in other processes.
 //!
 //! # Where to begin
@@ -58,6 +60,7 @@
 
 mod bugs;
 mod commit;
+mod compaction;
 mod cursor;
 mod error;
 mod format;
@@ -76,6 +79,8 @@ mod units;
 
 #[cfg(stratalog_bugs)]
 pub use bugs::SEEDED_BUGS;
+pub use compaction::CompactionReport;
+pub use compaction::LeftAside;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;
@@ -90,9 +95,11 @@ pub use log::Log;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;
 pub use log::Stats;
+pub use options::Compaction;
 pub use options::Durability;
 pub use options::Maintenance;
 pub use options::Options;
+pub use options::Progress;
 pub use options::ReadMode;
 pub use record::IntoBytes;
 pub use record::Record;

@@ -1,5 +1,10 @@
 //! What can be set about a log: numbers with their limits, and the two seams.
 
+mod compaction;
+
+pub use compaction::Compaction;
+pub use compaction::Progress;
+
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -40,6 +45,7 @@ pub struct Options {
     pub(crate) sync_interval: Duration,
     pub(crate) read_mode: ReadMode,
     pub(crate) maintenance: Maintenance,
+    pub(crate) compaction: Option<Compaction>,
     pub(crate) retention: Retention,
     pub(crate) on_background_error: OnError,
     pub(crate) storage: Arc<dyn Storage>,
@@ -128,6 +134,7 @@ impl Options {
             sync_interval: Self::SYNC_INTERVAL,
             read_mode: ReadMode::default(),
             maintenance: Maintenance::default(),
+            compaction: None,
             retention: Retention::new(),
             on_background_error: OnError::default(),
             storage: Arc::new(FsStorage::new()),
@@ -199,6 +206,13 @@ impl Options {
         self
     }
 
+    /// Whether and how the log is compacted: of the records with the same key, the last one stays.
+    /// Default: it is not.
+    pub fn compaction(mut self, compaction: Compaction) -> Self {
+        self.compaction = Some(compaction);
+        self
+    }
+
     /// What the log may forget. Default: nothing.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
@@ -234,7 +248,7 @@ impl Options {
         if self.sync_interval.is_zero() {
             return Err(Error::new(ErrorKind::InvalidInput, "sync_interval is zero"));
         }
-        Ok(())
+        self.compaction.as_ref().map_or(Ok(()), Compaction::validate)
     }
 }
 

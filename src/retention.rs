@@ -189,6 +189,8 @@ mod tests {
             first_appended_at: secs(nth * 10),
             last_appended_at: secs(nth * 10 + 9),
             record_count: 10,
+            compacted_at: None,
+            tombstone_count: 0,
             state: if nth + 1 == count { RowState::Active } else { RowState::Sealed },
         };
         (0..count).map(row).collect()

@@ -106,6 +106,30 @@ impl Cursor {
         Ok(Some(entry))
     }
 
+    /// The record whose offset is that of the place, if there is one. Does not look at what
+    /// follows, as [`next`](Cursor::next) does where compaction removed it.
+    pub(crate) fn record_here(&mut self) -> Result<Option<Entry<'_>>> {
+        let offset = self.stand.offset;
+        let span = loop {
+            if offset >= self.view.high_watermark() {
+                return Ok(None);
+            }
+            let loaded = self.source.load(&self.view, offset);
+            if self.cuts == self.view.cuts() {
+                let Some(span) = loaded? else { return Ok(None) };
+                break span;
+            }
+            self.catch_up()?;
+        };
+        self.enter(span);
+        self.skip_to(&span, offset)?;
+        if self.stand.at >= span.len {
+            return Ok(None);
+        }
+        let (entry, _) = decode(&self.source, &self.span, self.stand)?;
+        Ok(Some(entry).filter(|entry| entry.offset() == offset))
+    }
+
     /// The record before, or `None` at the start of the log.
     ///
     /// # Errors
@@ -118,10 +142,14 @@ impl Cursor {
             }
             let found = self.load_before();
             if self.cuts == self.view.cuts() {
-                break found?;
+                break found;
             }
         };
-        let Some(stand) = found else { return Ok(None) };
+        let Ok(Some(stand)) = found else {
+            // It has looked elsewhere, so what is at hand is not what it stands in.
+            self.stand_at(self.stand.offset);
+            return found.map(|_| None);
+        };
         self.stand = stand;
         decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
     }
@@ -162,6 +190,7 @@ impl Cursor {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.pass_holes();
         if self.stand.offset == Offset::MAX {
             // No record ever comes there.
             return Ok(false);
@@ -175,6 +204,7 @@ impl Cursor {
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
+        self.pass_holes();
         let watched = self.watch();
         Wait::for_watched(&self.view, watched)
     }
@@ -204,17 +234,16 @@ impl Cursor {
             if stand < start {
                 return Err(out_of_range(stand, start, (start, self.view.end())));
             }
-            let before = match self.span {
-                span if span.len > 0 && span.base < stand => self.mark_before(&span, stand)?,
-                _ => None,
-            };
+            let span = self.span;
+            let before = if span.base < stand { self.mark_before(&span, stand)? } else { None };
             match before {
                 Some(before) if before.offset >= start => return Ok(Some(before)),
                 Some(_) => return Ok(None),
                 None => {}
             }
-            // Nothing before it in this span: on to the span in front.
-            let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
+            // Nothing before it in this span: on to the span in front. One without records counts
+            // as well, or it would be loaded again and again.
+            let limit = if span.base < span.end { span.base.min(stand) } else { stand };
             // Nor does it go back to what may not be read yet.
             let limit = limit.min(self.view.high_watermark());
             let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
@@ -224,6 +253,15 @@ impl Cursor {
                 return Ok(None);
             };
             self.enter(span);
+        }
+    }
+
+    /// Where compaction has removed all that was in front of the cursor, waiting for that offset
+    /// would end at once, and for nothing.
+    fn pass_holes(&mut self) {
+        if self.cuts == self.view.cuts() {
+            // An error is met again, and told, by who reads.
+            drop(self.load());
         }
     }
 
@@ -250,6 +288,8 @@ impl Cursor {
                 return Err(out_of_range(offset, nearest, (start, end)));
             }
             if offset >= self.view.high_watermark() {
+                // Behind the hole at the end, if there is one, so that a wait is for a record.
+                self.stand.offset = offset;
                 return Ok(false);
             }
             let Some(span) = self.source.load(&self.view, offset)? else {

@@ -59,11 +59,14 @@ impl Source {
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         for _ in 0..LOOKS_MAX {
-            if offset < view.commit.marks().written()
-                && let Some(frame) = self.load_frame(view, offset)?
-            {
-                self.next_frame = Some(frame.end());
-                return self.span(frame).map(Some);
+            if offset < view.commit.marks().written() {
+                if let Some(frame) = self.load_frame(view, offset)? {
+                    self.next_frame = Some(frame.end());
+                    return self.span(frame).map(Some);
+                }
+                if let Some(hole) = self.hole(offset) {
+                    return Ok(Some(hole));
+                }
             }
             if let Some(span) = self.load_tail(view, offset) {
                 return Ok(Some(span).filter(|span| span.end <= view.high_watermark()));
@@ -98,6 +101,14 @@ impl Source {
             _ => Window::new(segment)?,
         };
         self.window.insert(window).locate(offset)
+    }
+
+    /// The segment that was looked into, if it covers `offset` and compaction left nothing in it.
+    fn hole(&self, offset: Offset) -> Option<Span> {
+        let segment = self.window.as_ref()?.segment();
+        let (base, end) = (segment.base_offset(), segment.end_offset());
+        let is_hole = segment.is_hole() && (base..end).contains(&offset);
+        is_hole.then(|| Span { base, end, ..Span::default() })
     }
 
     /// The records of a frame, without those that were cut off.

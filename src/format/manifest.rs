@@ -37,6 +37,8 @@ pub(crate) struct Manifest {
     pub(crate) last_append_time: Timestamp,
     /// How often the end was cut back.
     pub(crate) truncation_epoch: u64,
+    /// Below it, compaction has seen every key that it could read.
+    pub(crate) compacted_to: Offset,
     /// In the order of their offsets, without gaps.
     pub(crate) rows: Vec<Row>,
 }
@@ -53,7 +55,8 @@ impl Manifest {
             next_segment_id: self.next_segment_id.into(),
             last_append_time: self.last_append_time.as_micros().into(),
             truncation_epoch: self.truncation_epoch.into(),
-            reserved: [0; 16],
+            compacted_to: self.compacted_to.get().into(),
+            reserved: [0; 8],
         };
         let rows_len = self.rows.len() * size_of::<RawRow>();
         let mut out = Vec::with_capacity(size_of::<RawHeader>() + rows_len + size_of::<U32>());
@@ -91,6 +94,7 @@ impl Manifest {
             next_segment_id: header.next_segment_id.get(),
             last_append_time: Timestamp::from_micros(header.last_append_time.get()),
             truncation_epoch: header.truncation_epoch.get(),
+            compacted_to: Offset::new(header.compacted_to.get()),
             rows,
         };
         manifest.check()?;
@@ -111,6 +115,9 @@ impl Manifest {
         let base_offset = self.rows.first().map_or(self.start_offset, |row| row.base_offset);
         if !(base_offset..=self.end_offset()).contains(&self.start_offset) {
             return Err(DecodeError::Malformed("the start offset is outside the segments"));
+        }
+        if self.compacted_to > self.end_offset() {
+            return Err(DecodeError::Malformed("the log ends below what was compacted"));
         }
         Ok(())
     }
@@ -144,7 +151,8 @@ struct RawHeader {
     next_segment_id: U64,
     last_append_time: I64,
     truncation_epoch: U64,
-    reserved: [u8; 16],
+    compacted_to: U64,
+    reserved: [u8; 8],
 }
 
 impl RawHeader {
@@ -181,6 +189,8 @@ mod tests {
             last_appended_at: Timestamp::from_micros(9),
             record_count: 5,
             state,
+            compacted_at: None,
+            tombstone_count: 0,
         }
     }
 
@@ -192,6 +202,7 @@ mod tests {
             next_segment_id: 9,
             last_append_time: Timestamp::from_micros(9),
             truncation_epoch: 2,
+            compacted_to: Offset::new(11),
             rows: vec![
                 row(8, 10, 20, RowState::Sealed),
                 row(2, 20, 30, RowState::Written),
@@ -255,9 +266,32 @@ mod tests {
     }
 
     #[test]
+    fn nothing_behind_the_end_is_compacted() {
+        check_malformed("behind the end", |m| m.compacted_to = Offset::new(36));
+        let at_end = Manifest { compacted_to: Offset::new(35), ..manifest() };
+        assert_eq!(Manifest::decode(&at_end.encode()), Ok(at_end));
+    }
+
+    /// Offsets as in docs/FORMAT.md.
+    #[test]
+    fn what_compaction_knows_has_its_place() {
+        let mut bytes = manifest().encode();
+        bytes[64..72].copy_from_slice(&35_u64.to_le_bytes());
+        bytes[80 + 64..80 + 72].copy_from_slice(&(-7_i64).to_le_bytes());
+        bytes[80 + 72..80 + 80].copy_from_slice(&4_u64.to_le_bytes());
+        let decoded = Manifest::decode(&sealed(bytes)).unwrap();
+        assert_eq!(decoded.compacted_to, Offset::new(35));
+        let row = decoded.rows[0];
+        assert_eq!(row.compacted_at, Some(Timestamp::from_micros(-7)));
+        assert_eq!(row.tombstone_count, 4);
+        assert_eq!(decoded.rows[1].compacted_at, None);
+    }
+
+    #[test]
     fn a_row_does_not_contradict_itself() {
         check_malformed("ends before it begins", |m| m.rows[2].end_offset = Offset::new(29));
         check_malformed("more records than offsets", |m| m.rows[2].record_count = 6);
+        check_malformed("more tombstones than records", |m| m.rows[2].tombstone_count = 6);
         check_malformed("2^32 offsets", |m| {
             m.rows[2].end_offset = Offset::new(30 + (1 << 32));
         });
@@ -272,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_must_be_understood_is_unknown() {
-        for at in [10, 11, 64, 79, 80 + 56, 80 + 60, 80 + 64, 80 + 95] {
+        for at in [10, 11, 72, 79, 80 + 56, 80 + 60, 80 + 80, 80 + 95] {
             let mut bytes = manifest().encode();
             bytes[at] = 0x10;
             let decoded = Manifest::decode(&sealed(bytes));

@@ -1,5 +1,7 @@
 //! Changing the structure of a log: its segments, its start, its end.
 
+use crate::compaction;
+use crate::compaction::CompactionReport;
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::MaintenanceReport;
@@ -60,6 +62,25 @@ impl Log {
     /// As [`delete_before`](Log::delete_before).
     pub fn enforce_retention(&self) -> Result<RetentionReport> {
         self.0.keeper.enforce_retention()
+    }
+
+    /// Compacts the sealed segments: of the records with the same key the last one stays, at its
+    /// offset; records without a key stay. One run, whatever the dirty ratio and at full speed.
+    /// Blocks until it is done; appends and readers go on meanwhile.
+    ///
+    /// Needs space for one more segment at most; what has been written stands if the run ends
+    /// early. Where the memory for keys is full before all keys are read, the report says that
+    /// there is [`more`](CompactionReport::more) to do. What was compacted cannot be brought back:
+    /// if the log is truncated later, the older records of the keys that are cut off are gone too.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the log was opened without
+    /// [`Options::compaction`](crate::Options::compaction); [`StorageFull`](crate::ErrorKind::StorageFull), with the bytes that
+    /// are needed; [`Io`](crate::ErrorKind::Io) if an output cannot be written. Segments that
+    /// cannot be read are no error: they are left aside, and the report says so.
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.0.compactor.as_ref().ok_or_else(compaction::not_wanted)?.run()
     }
 
     /// Does once, here, what [`Maintenance::Background`](crate::Maintenance::Background) does all

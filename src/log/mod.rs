@@ -12,6 +12,7 @@ pub use stats::SegmentInfo;
 pub use stats::Stats;
 
 use crate::bugs::Bug;
+use crate::compaction::Compactor;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
 use crate::cursor::Iter;
@@ -63,6 +64,7 @@ pub struct Log(Arc<Handle>);
 struct Handle {
     view: View,
     max_batch_bytes: u64,
+    compactor: Option<Arc<Compactor>>,
     recovery: Recovery,
     keeper: Arc<Keeper>,
     /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
@@ -142,8 +144,8 @@ impl Log {
             return Ok(None);
         }
         let mut cursor = Cursor::new(self.view().clone(), offset);
-        let entry = cursor.next()?;
-        Ok(entry.filter(|entry| entry.offset() == offset).map(|entry| entry.to_buf()))
+        let entry = cursor.record_here()?;
+        Ok(entry.map(|entry| entry.to_buf()))
     }
 
     /// All records from a place to the high watermark.
@@ -228,6 +230,9 @@ impl Handle {
                 }
             }
         };
+        if let Some(compactor) = &self.compactor {
+            compactor.stop();
+        }
         let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());
         let closed = self.view.commit.close();
         if let Some(background) = background {

@@ -7,6 +7,7 @@ use crate::commit::Settings;
 use crate::commit::Start;
 use crate::commit::TailSettings;
 use crate::commit::Writer;
+use crate::compaction::Compactor;
 use crate::cursor::View;
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -117,6 +118,7 @@ impl Options {
             next_segment_id: 1,
             last_append_time: Timestamp::MIN,
             truncation_epoch: 0,
+            compacted_to: Offset::ZERO,
             rows: Vec::new(),
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
@@ -152,6 +154,11 @@ impl Options {
         let writer = writer.with_keeper(Arc::clone(&keeper_bell));
         let clock = Arc::clone(&self.clock);
         let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
+        let compactor = self.compaction.clone().map(|compaction| {
+            let (segments, commit) = (Arc::clone(&segments), Arc::clone(&commit));
+            let clock = Arc::clone(&self.clock);
+            Arc::new(Compactor::new(segments, commit, clock, compaction, self.segment_bytes))
+        });
         let in_background = self.maintenance == Maintenance::Background;
         // Without anything that becomes due by itself there is nothing to keep.
         let has_keeper =
@@ -175,7 +182,7 @@ impl Options {
         let view = View { segments, commit, level: self.durability };
         let running = Mutex::new(Running::Open { background, lock });
         let max_batch_bytes = self.max_batch_bytes;
-        Ok(Log::new(Handle { view, max_batch_bytes, recovery: report, keeper, running }))
+        Ok(Log::new(Handle { view, max_batch_bytes, compactor, recovery: report, keeper, running }))
     }
 
     fn reading(&self) -> Reading {

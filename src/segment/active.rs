@@ -14,6 +14,7 @@ use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::format::segment::SegmentHeader;
 use crate::options::ReadMode;
+use crate::segment::Kind;
 use crate::segment::Segment;
 use crate::segment::index;
 use crate::segment::index::SparseIndex;
@@ -36,12 +37,24 @@ const ZERO_AHEAD_BYTES: u64 = 1 << 20;
 /// small writes into them become slow.
 const ZERO_PIECE_BYTES: usize = 64 << 10;
 
+/// A frame is closed when its body reaches this: large enough to make the header cheap, small
+/// enough that a point read, which verifies one whole frame, stays cheap too.
+pub(crate) const FRAME_BYTES: usize = 4 << 10;
+
 /// A segment that is to be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewSegment {
     pub(crate) segment_id: u64,
     pub(crate) seed: u32,
     pub(crate) base_offset: Offset,
+}
+
+impl NewSegment {
+    pub(crate) fn new(segment_id: u64, base_offset: Offset, random: u64) -> Self {
+        let random = u32::try_from(random >> 32).unwrap_or_default();
+        // 0 is the seed of frames that are not in a segment.
+        Self { segment_id, seed: random.max(1), base_offset }
+    }
 }
 
 /// What the writer knows of a frame in the bytes it writes.
@@ -250,6 +263,8 @@ impl Active {
             last_appended_at: self.last_at,
             record_count: self.end_offset - self.segment.base_offset(),
             state,
+            compacted_at: None,
+            tombstone_count: 0,
         }
     }
 }
@@ -264,7 +279,7 @@ fn segment(
     Arc::new(Segment {
         header,
         file,
-        has_ended: false,
+        kind: Kind::Growing,
         read_mode: reading.mode,
         map_len: reading.map_len,
         end_offset: AtomicU64::new(end.1.get()),

@@ -10,6 +10,7 @@ use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
 use crate::segment::Segment;
+use crate::segment::frames::damaged;
 use crate::segment::index;
 use crate::segment::records::Records;
 use crate::segment::scan::Damage;
@@ -32,6 +33,10 @@ pub(crate) struct Cut {
 
 /// Where the segment of `row` ends if `end`, an offset inside it, becomes its end.
 pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<Cut> {
+    if row.record_count == 0 {
+        // Compaction left nothing, perhaps not even a frame.
+        return Ok(Cut { byte_len: row.byte_len, last_at: Timestamp::ZERO, record_count: 0 });
+    }
     let mut window = Window::new(Arc::clone(segment))?;
     let Some(frame) = end.checked_sub(1).map(|last| window.locate(last)).transpose()?.flatten()
     else {
@@ -45,7 +50,10 @@ pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<C
             Ok(_) => break,
             Err(why) => {
                 let offset = frame.header.base_offset;
-                return Err(damaged(segment, &Damage { position: frame.position, offset, why }));
+                return Err(damaged(
+                    segment.handle(),
+                    &Damage { position: frame.position, offset, why },
+                ));
             }
         }
     }
@@ -63,13 +71,14 @@ fn count_below(segment: &Segment, position: u64, end: Offset) -> Result<u64> {
     loop {
         let (position, header) = match scan.step()? {
             Step::Frame { position, header } => (position, header),
-            Step::Damage(damage) => return Err(damaged(segment, &damage)),
+            Step::Damage(damage) => return Err(damaged(segment.handle(), &damage)),
             Step::End => return Ok(count),
         };
         let counted = scan.body(position, &header)?;
         let counted = counted.and_then(|body| count_in(body, &header, end));
         let offset = header.base_offset;
-        count += counted.map_err(|why| damaged(segment, &Damage { position, offset, why }))?;
+        count +=
+            counted.map_err(|why| damaged(segment.handle(), &Damage { position, offset, why }))?;
     }
 }
 
@@ -81,12 +90,4 @@ fn count_in(body: &[u8], header: &FrameHeader, end: Offset) -> Result<u64, Decod
         }
     }
     Ok(count)
-}
-
-fn damaged(segment: &Segment, damage: &Damage) -> Error {
-    let what = format!("the log is damaged ({})", damage.why);
-    Error::new(ErrorKind::Corrupt, what)
-        .with_path(segment.path())
-        .with_position(damage.position)
-        .with_offset(damage.offset)
 }

@@ -75,12 +75,12 @@ impl State {
         self.active.as_ref().is_some_and(|active| active.id() == id)
     }
 
-    /// The rows that can have records appended at or after `time`.
-    pub(crate) fn rows_since(&self, time: Timestamp) -> &[Row] {
-        let rows = &self.manifest.rows;
-        let before = rows
-            .partition_point(|row| row.state != RowState::Active && row.last_appended_at < time);
-        rows.get(before..).unwrap_or_default()
+    /// The rows that can have records appended at or after `time`. One by one: rows that compaction
+    /// has left without records have no times to be in order.
+    pub(crate) fn rows_since(&self, time: Timestamp) -> impl Iterator<Item = &Row> {
+        self.manifest.rows.iter().filter(move |row| {
+            row.state == RowState::Active || (row.record_count > 0 && row.last_appended_at >= time)
+        })
     }
 }
 

@@ -9,6 +9,14 @@ use std::process::Command;
 /// Each example, and the words its output has in this order.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
+        "changelog_table",
+        &[
+            "appended 4933 changes, compacted ",
+            "compacted up to offset 4933: ",
+            "the log holds 122 records, and replays to the same table\n",
+        ],
+    ),
+    (
         "quickstart",
         &[
             "a child process was killed when ",

@@ -5,6 +5,9 @@
 
 mod append;
 mod async_wait;
+mod compaction;
+mod compaction_beside;
+mod compaction_faults;
 mod concurrency;
 mod corruption;
 mod cursor;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["segment", "manifest"],
     &["state"],
     &["commit"],
-    &["cursor"],
+    &["cursor", "compaction"],
     &["log", "fuzzing"],
     &["lib"],
 ];

@@ -33,6 +33,7 @@ use crate::format::frame::FrameHeader;
 use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::record::Record;
+use crate::segment::FRAME_BYTES;
 use crate::segment::FrameNote;
 use crate::segment::NewSegment;
 use crate::storage::Storage;
@@ -41,10 +42,6 @@ use crate::units::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A frame is closed when its body reaches this: large enough to make the header cheap, small
-/// enough that a point read, which verifies one whole frame, stays cheap too.
-const FRAME_BYTES: usize = 4 << 10;
 
 /// A chunk is handed to the writer when it reaches this.
 pub(super) const CHUNK_BYTES: usize = 512 << 10;
@@ -324,16 +321,18 @@ impl Tail {
             || end.saturating_since(place.segment.base_offset) > u64::from(u32::MAX)
     }
 
+    /// The first of `count` ids for segments that are not begun by records that arrive.
+    pub(crate) fn take_segment_ids(&mut self, count: u64) -> u64 {
+        let first = self.next_segment_id;
+        self.next_segment_id += count;
+        first
+    }
+
     fn begin_segment(&mut self) -> Place {
         self.seal_chunk();
-        let random = u32::try_from(self.storage.random() >> 32).unwrap_or_default();
-        let segment = NewSegment {
-            segment_id: self.next_segment_id,
-            // 0 is the seed of frames that are not in a segment.
-            seed: if Bug::OneSeed.is_on() { 1 } else { random.max(1) },
-            base_offset: self.end,
-        };
-        self.next_segment_id += 1;
+        let segment_id = self.take_segment_ids(1);
+        let random = if Bug::OneSeed.is_on() { 1 } else { self.storage.random() };
+        let segment = NewSegment::new(segment_id, self.end, random);
         Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
     }
 

@@ -1,6 +1,7 @@
-//! The manifest of a log that is cut: which rows stay, and how the last one ends.
+//! Changes of the list of segments that no record causes: which rows stay, and how they end.
 
 use crate::commit::writer::Writer;
+use crate::commit::writer::seal_durable;
 use crate::error::Failure;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
@@ -34,6 +35,7 @@ impl Writer {
             row.end_offset = end;
             row.byte_len = cut.byte_len;
             row.record_count = cut.record_count;
+            row.tombstone_count = row.tombstone_count.min(cut.record_count);
             row.last_appended_at = cut.last_at;
             if cut.record_count == 0 {
                 (row.first_appended_at, row.last_appended_at) = Default::default();
@@ -46,6 +48,8 @@ impl Writer {
             manifest.closed = false;
             manifest.rows = rows;
             manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
+            // What comes there next has not been compacted.
+            manifest.compacted_to = manifest.compacted_to.min(end);
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };
         self.segments.change_and(None, Takes::Back(end), edit, settle)?;
@@ -89,6 +93,23 @@ impl Writer {
         self.segments.change_and(None, Takes::Front, edit, settle)?;
         self.forget_active();
         Ok(())
+    }
+
+    /// Changes the rows of sealed segments, those below `durable` among them.
+    pub(crate) fn edit_sealed(
+        &mut self,
+        durable: Offset,
+        edit: impl FnOnce(&mut Manifest) -> bool,
+    ) -> Result<bool, Failure> {
+        let state = self.segments.state();
+        let mut manifest = state.manifest.clone();
+        manifest.closed = false;
+        seal_durable(&mut manifest, durable);
+        if !edit(&mut manifest) {
+            return Ok(false);
+        }
+        self.segments.change(state.active.clone(), |current| *current = manifest)?;
+        Ok(true)
     }
 
     /// The rows of all segments as they are now.

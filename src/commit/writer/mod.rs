@@ -267,6 +267,11 @@ fn end_active(manifest: &mut Manifest, ended: Option<Row>, durable: Offset) {
         manifest.rows.pop();
         manifest.rows.extend(ended);
     }
+    seal_durable(manifest, durable);
+}
+
+/// Calls sealed what has become durable.
+fn seal_durable(manifest: &mut Manifest, durable: Offset) {
     for row in &mut manifest.rows {
         if row.state == RowState::Written && row.end_offset <= durable {
             row.state = RowState::Sealed;

@@ -1,7 +1,9 @@
 //! Words that the tests are written in: where a log is, what goes into it, what must be there.
 
+pub(crate) mod changelog;
 pub(crate) mod choice;
 pub(crate) mod clock;
+pub(crate) mod compaction;
 pub(crate) mod fault;
 pub(crate) mod faulty;
 pub(crate) mod forge;

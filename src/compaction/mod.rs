@@ -1,0 +1,400 @@
+//! Compaction: of the records with the same key, the last one stays.
+//!
+//! A run reads the segments that are new to it and finds out which of their records are dead
+//! (`collect.rs`, `key_map.rs`), then writes what survives of those and of older ones into new
+//! segments (`rewrite.rs`, `output.rs`), one after the other. What it covers and when it is due is
+//! decided in `plan.rs`.
+//!
+//! The crash argument. Ids for the new segments are durably used up before a file with records has
+//! one of them, so that such a file is garbage wherever the run is cut off. A new segment is
+//! written and synced; then one manifest names it in the place of the old ones, and makes its name
+//! durable. A crash finds the old ones named or the new one, never both, and removes the files of
+//! the other. How far keys have been compared is stated when the last of them is in its place; so
+//! a run that was cut off is done again, over what is left.
+//!
+//! # Invariants
+//!
+//! - One run at a time. No sealed segment is changed; files of old ones go when the manifest
+//!   without them is durable, and readers that hold one read on in it.
+//! - A record is removed only if a later one with its key is in the log, or if it is a tombstone
+//!   that has been there for long enough and hides nothing. A run ends when the log is truncated,
+//!   since that may take the later one away.
+//! - Beyond what the log needs there is one output at most on the disk.
+
+mod collect;
+mod key_map;
+mod output;
+mod pace;
+mod plan;
+mod report;
+mod rewrite;
+
+pub(crate) use pace::Pause;
+pub use report::CompactionReport;
+pub use report::LeftAside;
+
+use crate::commit::Commit;
+use crate::compaction::collect::Collected;
+use crate::compaction::pace::Halt;
+use crate::compaction::pace::Pace;
+use crate::compaction::report::End;
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::format::manifest::Manifest;
+use crate::format::manifest::Row;
+use crate::format::manifest::RowState;
+use crate::options::Compaction;
+use crate::segment;
+use crate::state::Segments;
+use crate::storage::Clock;
+use crate::storage::Handle;
+use crate::storage::OpenMode;
+use crate::units::Offset;
+use crate::units::Timestamp;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+/// What compacts a log.
+#[derive(Debug)]
+pub(crate) struct Compactor {
+    segments: Arc<Segments>,
+    commit: Arc<Commit>,
+    clock: Arc<dyn Clock>,
+    settings: Compaction,
+    segment_bytes: u64,
+    /// Held during a run.
+    running: Mutex<()>,
+    /// The thread that does.
+    runner: Mutex<Option<ThreadId>>,
+    /// How many wait for a run, the one that they are doing included.
+    urgent: AtomicUsize,
+    is_stopped: AtomicBool,
+}
+
+impl Compactor {
+    pub(crate) fn new(
+        segments: Arc<Segments>,
+        commit: Arc<Commit>,
+        clock: Arc<dyn Clock>,
+        settings: Compaction,
+        segment_bytes: u64,
+    ) -> Self {
+        Self {
+            segments,
+            commit,
+            clock,
+            settings,
+            segment_bytes,
+            running: Mutex::new(()),
+            runner: Mutex::new(None),
+            urgent: AtomicUsize::new(0),
+            is_stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Does one run, at full speed, behind one that is under way, which then hurries as well.
+    pub(crate) fn run(&self) -> Result<CompactionReport> {
+        if self.is_runner() {
+            let what = "compaction was asked for by its own progress callback";
+            return Err(Error::new(ErrorKind::InvalidInput, what));
+        }
+        self.urgent.fetch_add(1, Ordering::Relaxed);
+        let running = self.running.lock();
+        let done =
+            self.rows().and_then(|rows| self.run_over(rows, &mut |_| ControlFlow::Continue(())));
+        drop(running);
+        self.urgent.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
+
+    /// Does a run if one is due and none is under way. `pause` is called every now and then with
+    /// how long to pause, often not at all, and tells whether to go on.
+    #[expect(dead_code, reason = "for the thread that maintains the log, which is not there yet")]
+    pub(crate) fn run_if_due(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
+        let Some(_running) = self.running.try_lock() else { return Ok(None) };
+        let rows = self.rows()?;
+        let compacted_to = self.segments.state().manifest.compacted_to;
+        if !plan::is_due(&rows, compacted_to, &self.settings, self.now()) {
+            return Ok(None);
+        }
+        self.run_over(rows, pause).map(Some)
+    }
+
+    /// Ends the run under way, waits for its end, and lets no other begin.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        // From within a run nobody can wait for its end: it changes nothing any more.
+        if !self.is_runner() {
+            drop(self.running.lock());
+        }
+    }
+
+    fn is_runner(&self) -> bool {
+        *self.runner.lock() == Some(thread::current().id())
+    }
+
+    /// The time. Zero is how a row says that there is none.
+    fn now(&self) -> Timestamp {
+        match self.clock.now() {
+            Timestamp::ZERO => Timestamp::from_micros(1),
+            now => now,
+        }
+    }
+
+    /// The segments that may be compacted now.
+    fn rows(&self) -> Result<Vec<Row>> {
+        // Changes nothing, but is an error if the log is closed.
+        self.commit.edit_sealed(|_| false)?;
+        let durable = self.commit.marks().durable();
+        let Manifest { mut rows, compacted_to, .. } = self.segments.state().manifest.clone();
+        for row in rows.iter_mut().filter(|row| row.end_offset <= durable) {
+            if row.state == RowState::Written {
+                row.state = RowState::Sealed;
+            }
+        }
+        Ok(plan::eligible(&rows, compacted_to, &self.settings, self.now()).to_vec())
+    }
+
+    fn run_over(&self, rows: Vec<Row>, pause: Pause<'_>) -> Result<CompactionReport> {
+        let state = self.segments.state();
+        let manifest = &state.manifest;
+        let is_urgent = || self.urgent.load(Ordering::Relaxed) > 0;
+        let mut pause = |time: Duration| match self.is_stopped.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => pause(time),
+        };
+        let mut run = Run {
+            segments: &self.segments,
+            commit: &self.commit,
+            settings: &self.settings,
+            segment_bytes: self.segment_bytes,
+            pace: Pace::new(&self.settings, &*self.clock, &mut pause, &is_urgent),
+            now: self.now(),
+            start: manifest.start_offset,
+            log_id: manifest.log_id,
+            truncations: manifest.truncation_epoch,
+            compacted_to: manifest.compacted_to,
+            from: manifest.compacted_to,
+            rows,
+            aside: HashSet::new(),
+            previous: None,
+            ids: 0..0,
+            kept: HashMap::new(),
+            report: CompactionReport::default(),
+        };
+        let turn = Turn::begin(self);
+        let ran = run.run();
+        drop(turn);
+        match ran {
+            Ok(()) => {}
+            Err(Halt::Stopped) => {
+                run.report.end = End::Stopped;
+                run.report.compacted_to = self.segments.state().manifest.compacted_to;
+            }
+            Err(Halt::Unreadable(error) | Halt::Failed(error)) => return Err(error),
+        }
+        Ok(run.report)
+    }
+}
+
+/// While it lives, the thread is known to be the one that compacts, also if a callback panics.
+struct Turn<'a>(&'a Compactor);
+
+impl<'a> Turn<'a> {
+    fn begin(compactor: &'a Compactor) -> Self {
+        *compactor.runner.lock() = Some(thread::current().id());
+        Self(compactor)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.runner.lock() = None;
+    }
+}
+
+/// One run under way.
+struct Run<'a> {
+    segments: &'a Segments,
+    commit: &'a Commit,
+    settings: &'a Compaction,
+    segment_bytes: u64,
+    pace: Pace<'a>,
+    now: Timestamp,
+    /// Start of the log, its id and how often it had been truncated when the run began.
+    start: Offset,
+    log_id: u128,
+    truncations: u64,
+    /// Where the last run came to.
+    compacted_to: Offset,
+    /// Where the keys of this one begin.
+    from: Offset,
+    /// The segments that it may replace, as the manifest had them when it began.
+    rows: Vec<Row>,
+    /// Those of them that cannot be read, or are gone, by their ids.
+    aside: HashSet<u64>,
+    /// The segment in front of the next output.
+    previous: Option<Row>,
+    /// Ids that are used up as far as the manifest knows.
+    ids: Range<u64>,
+    /// Segments that stay as they are: when they were covered first, and their tombstones.
+    kept: HashMap<u64, (Timestamp, u64)>,
+    report: CompactionReport,
+}
+
+impl Run<'_> {
+    fn run(&mut self) -> Result<(), Halt> {
+        self.pace.look()?;
+        self.look_at_those_left_aside()?;
+        let collected = self.collect(self.from)?;
+        self.rewrite(&collected)?;
+        self.finish(&collected)
+    }
+
+    /// Segments that an earlier run could not read may be readable by now: then their keys have to
+    /// be compared with all behind them, so the run begins there.
+    fn look_at_those_left_aside(&mut self) -> Result<(), Halt> {
+        let rows = self.rows.clone();
+        let compacted_to = self.compacted_to;
+        for row in rows.iter().filter(|row| plan::was_left_aside(row, compacted_to)) {
+            self.report.segments_read += 1;
+            match self.try_row(row, |run| run.walk(row, |_| true)) {
+                Ok(_) => self.from = self.from.min(row.base_offset),
+                Err(Halt::Unreadable(_)) => {}
+                Err(halt) => return Err(halt),
+            }
+        }
+        Ok(())
+    }
+
+    /// States how far the run has come, and what it knows of the segments that stay.
+    fn finish(&mut self, collected: &Collected) -> Result<(), Halt> {
+        let mut was_cut = false;
+        let edit = |manifest: &mut Manifest| {
+            was_cut = manifest.truncation_epoch != self.truncations;
+            let before = (manifest.rows.clone(), manifest.compacted_to);
+            for row in &mut manifest.rows {
+                if self.aside.contains(&row.segment_id) {
+                    // Not compared with the keys of this run, whatever it was before.
+                    (row.compacted_at, row.tombstone_count) = (None, 0);
+                } else if let Some((at, tombstones)) = self.kept.get(&row.segment_id) {
+                    (row.compacted_at, row.tombstone_count) = (Some(*at), *tombstones);
+                }
+            }
+            manifest.compacted_to = collected.limit;
+            !was_cut && before != (manifest.rows.clone(), manifest.compacted_to)
+        };
+        self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
+        if was_cut {
+            return Err(Halt::Stopped);
+        }
+        self.report.compacted_to = collected.limit;
+        self.report.end = if collected.is_full { End::Full } else { End::Done };
+        Ok(())
+    }
+
+    /// Puts `row` in the place of `group`; tells whether they were still there.
+    fn swap(&mut self, group: &[Row], row: Row) -> Result<bool, Halt> {
+        let mut was_cut = false;
+        let edit = |manifest: &mut Manifest| {
+            was_cut = manifest.truncation_epoch != self.truncations;
+            let first = group.first().map(|row| row.segment_id);
+            let place = manifest.rows.iter().position(|row| Some(row.segment_id) == first);
+            let Some(place) = place.filter(|_| !was_cut) else { return false };
+            if manifest.rows.get(place..place + group.len()) != Some(group) {
+                return false;
+            }
+            manifest.rows.splice(place..place + group.len(), [row]);
+            // Until the run is done, its keys have not been compared with all below them.
+            manifest.compacted_to = manifest.compacted_to.min(self.from);
+            true
+        };
+        let swapped = self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
+        if was_cut { Err(Halt::Stopped) } else { Ok(swapped) }
+    }
+
+    /// A segment stays as it is.
+    fn keep(&mut self, row: &Row, collected: &Collected) {
+        self.count(std::slice::from_ref(row), row);
+        self.previous = Some(*row);
+        if collected.covers(row) {
+            let seen = collected.rows.get(&row.segment_id);
+            let tombstones = seen.map_or(row.tombstone_count, |seen| seen.tombstones);
+            let at = row.compacted_at.unwrap_or(self.now);
+            self.kept.insert(row.segment_id, (at, tombstones.min(row.record_count)));
+        }
+    }
+
+    fn count(&mut self, before: &[Row], after: &Row) {
+        let report = &mut self.report;
+        let records: u64 = before.iter().map(|row| row.record_count).sum();
+        let bytes: u64 = before.iter().map(|row| row.byte_len).sum();
+        report.records_kept += after.record_count;
+        report.bytes_kept += after.byte_len;
+        report.records_removed += records.saturating_sub(after.record_count);
+        report.bytes_removed += bytes.saturating_sub(after.byte_len);
+    }
+
+    fn next_id(&mut self) -> Result<u64, Halt> {
+        if let Some(id) = self.ids.next() {
+            return Ok(id);
+        }
+        let count = self.rows.len().max(1) as u64;
+        let first = self.commit.take_segment_ids(count);
+        self.ids = first + 1..first + count;
+        let edit = |manifest: &mut Manifest| {
+            manifest.next_segment_id = manifest.next_segment_id.max(first + count);
+            true
+        };
+        self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
+        Ok(first)
+    }
+
+    /// Opens the file of a row; gives the seed of its frames as well.
+    fn open(&self, row: &Row) -> Result<(Handle, u32), Halt> {
+        let opened = segment::open_file(self.segments.dir(), row, self.log_id, OpenMode::Read);
+        opened.map(|(file, header)| (file, header.seed)).map_err(Halt::Unreadable)
+    }
+
+    fn is_aside(&self, row: &Row) -> bool {
+        self.aside.contains(&row.segment_id)
+    }
+
+    /// Does something with a segment; if it cannot be read, it is left aside.
+    fn try_row<T>(
+        &mut self,
+        row: &Row,
+        attempt: impl FnOnce(&mut Self) -> Result<T, Halt>,
+    ) -> Result<T, Halt> {
+        attempt(self).inspect_err(|halt| {
+            if let Halt::Unreadable(error) = halt {
+                self.leave_aside(row, error.clone());
+            }
+        })
+    }
+
+    fn leave_aside(&mut self, row: &Row, error: Error) {
+        let rows = &self.segments.state().manifest.rows;
+        let is_there = rows.iter().any(|there| there.segment_id == row.segment_id);
+        self.aside.insert(row.segment_id);
+        if is_there {
+            let offsets = row.base_offset..row.end_offset;
+            self.report.left_aside.push(LeftAside { offsets, error });
+        }
+    }
+}
+
+/// A log that was not opened to be compacted.
+pub(crate) fn not_wanted() -> Error {
+    let what = "the log was opened without compaction; see Options::compaction";
+    Error::new(ErrorKind::InvalidInput, what)
+}

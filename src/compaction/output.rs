@@ -1,0 +1,237 @@
+//! A segment that compaction writes: survivors put into frames that cover their offsets without a
+//! gap.
+//!
+//! # Invariants
+//!
+//! - Each frame begins where the one before ends: a frame is closed only when it is known where the
+//!   next one begins, and holes belong to the frame in front of them.
+//! - The file is not in the log before the manifest names it, and is synced before that.
+
+use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::format::bytes;
+use crate::format::frame::ALIGNMENT;
+use crate::format::frame::FRAME_HEADER_LEN;
+use crate::format::frame::FrameHeader;
+use crate::format::manifest::Row;
+use crate::format::manifest::RowState;
+use crate::format::names;
+use crate::format::record;
+use crate::format::segment::MAX_SEGMENT_LEN;
+use crate::options::ReadMode;
+use crate::segment::Active;
+use crate::segment::FRAME_BYTES;
+use crate::segment::FrameNote;
+use crate::segment::NewSegment;
+use crate::segment::Placed;
+use crate::segment::Reading;
+use crate::segment::Records;
+use crate::storage::Dir;
+use crate::units::Offset;
+use crate::units::Timestamp;
+
+const STEP: usize = 8;
+const _: () = assert!(STEP as u64 == ALIGNMENT);
+
+/// How much is written at a time.
+const WRITE_BYTES: usize = 512 << 10;
+
+#[derive(Debug)]
+pub(super) struct Output {
+    active: Active,
+    seed: u32,
+    /// Frames that are not written yet; the open one is the last.
+    bytes: Vec<u8>,
+    notes: Vec<FrameNote>,
+    open: Option<OpenFrame>,
+    /// Where the closed frames end.
+    end: Offset,
+    record_count: u64,
+    tombstone_count: u64,
+}
+
+/// The frame whose end is not known yet.
+#[derive(Clone, Copy, Debug)]
+struct OpenFrame {
+    /// Where its header begins in the bytes.
+    start: usize,
+    base: Offset,
+    at: Timestamp,
+    last_at: Timestamp,
+    /// The offset of the next record without an offset step.
+    next: Offset,
+    /// Of a body that was taken as it is, and takes no more records.
+    body_crc: Option<u32>,
+}
+
+impl Output {
+    /// Makes the file. One that cannot be made whole is removed.
+    pub(super) fn create(
+        dir: &Dir,
+        new: NewSegment,
+        previous: Option<&Row>,
+        log_id: u128,
+    ) -> Result<Self> {
+        // Nobody reads it by this handle.
+        let reading = Reading { mode: ReadMode::Pread, map_len: 0 };
+        let active = Active::create(dir, new, previous, log_id, reading)
+            .inspect_err(|_| remove(dir, new))?;
+        Ok(Self {
+            active,
+            seed: new.seed,
+            bytes: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4),
+            notes: Vec::new(),
+            open: None,
+            end: new.base_offset,
+            record_count: 0,
+            tombstone_count: 0,
+        })
+    }
+
+    /// The length of the file so far, with what is not written yet.
+    pub(super) fn len(&self) -> u64 {
+        self.active.position() + self.bytes.len() as u64
+    }
+
+    /// Adds a record: `bytes` are what it is in the body it comes from.
+    pub(super) fn record(&mut self, placed: &Placed<'_>, bytes: &[u8]) -> Result<()> {
+        let Placed { offset, appended_at, record, .. } = placed;
+        if self.open.is_some_and(|open| !self.takes(open, *appended_at, bytes.len())) {
+            self.close_frame(*offset)?;
+        }
+        let open = match self.open {
+            Some(open) => open,
+            None => self.open_frame(self.end, *appended_at)?,
+        };
+        let step = offset.saturating_since(open.next);
+        let delta = delta(open.at, *appended_at).unwrap_or_default();
+        if (step, delta) == (record.offset_step, record.time_delta) {
+            self.bytes.extend_from_slice(bytes);
+        } else if record::put_moved(&mut self.bytes, bytes, step, delta).is_none() {
+            return Err(Error::new(ErrorKind::Io, "a bug: a record was not where it was found"));
+        }
+        let next = *offset + 1;
+        self.open = Some(OpenFrame { last_at: *appended_at, next, ..open });
+        self.record_count += 1;
+        self.tombstone_count += u64::from(record.value.is_none());
+        Ok(())
+    }
+
+    /// Whether a whole frame from `base` on can be taken as it is.
+    pub(super) fn takes_frame(&self, base: Offset) -> bool {
+        self.open.is_some() || self.end == base
+    }
+
+    /// Takes a frame as it is, with a body that has been verified, of so many records and no
+    /// tombstones.
+    pub(super) fn frame(&mut self, header: &FrameHeader, body: &[u8], records: u64) -> Result<()> {
+        if self.open.is_some() {
+            self.close_frame(header.base_offset)?;
+        }
+        let open = self.open_frame(header.base_offset, header.appended_at)?;
+        self.bytes.extend_from_slice(body);
+        let next = header.end_offset();
+        self.open = Some(OpenFrame { next, body_crc: Some(header.body_crc), ..open });
+        self.record_count += records;
+        Ok(())
+    }
+
+    /// Ends the segment at `end`, durably but for its name, and gives its row.
+    pub(super) fn finish(mut self, end: Offset) -> Result<Row> {
+        self.date_last_frame();
+        self.close_frame(end)?;
+        self.write()?;
+        self.active.seal()?;
+        self.active.segment().handle().sync()?;
+        Ok(Row {
+            end_offset: end,
+            record_count: self.record_count,
+            tombstone_count: self.tombstone_count,
+            ..self.active.row(RowState::Sealed)
+        })
+    }
+
+    /// Finds the time of the last record there is, if it is in a frame that was taken as it is.
+    fn date_last_frame(&mut self) {
+        let Some(open) = self.open.as_mut().filter(|open| open.body_crc.is_some()) else { return };
+        let body = self.bytes.get(open.start + FRAME_HEADER_LEN..).unwrap_or_default();
+        let header = FrameHeader {
+            body_len: 0,
+            base_offset: open.base,
+            appended_at: open.at,
+            count: u32::MAX,
+            durable_gap: 0,
+            body_crc: 0,
+        };
+        let last = Records::new(body, &header).filter_map(std::result::Result::ok).last();
+        open.last_at = last.map_or(open.at, |placed| placed.appended_at);
+    }
+
+    fn takes(&self, open: OpenFrame, at: Timestamp, len: usize) -> bool {
+        let body_len = self.bytes.len() - open.start - FRAME_HEADER_LEN;
+        open.body_crc.is_none()
+            && body_len < FRAME_BYTES
+            && body_len + len <= 2 * FRAME_BYTES
+            && delta(open.at, at).is_some()
+    }
+
+    fn open_frame(&mut self, base: Offset, at: Timestamp) -> Result<OpenFrame> {
+        if self.len() >= MAX_SEGMENT_LEN {
+            let what = "the segment would be longer than a segment can be";
+            return Err(Error::new(ErrorKind::TooLarge, what).with_offset(base));
+        }
+        let start = self.bytes.len();
+        self.bytes.resize(start + FRAME_HEADER_LEN, 0);
+        Ok(OpenFrame { start, base, at, last_at: at, next: base, body_crc: None })
+    }
+
+    /// Closes the open frame, which covers all offsets up to `end`.
+    fn close_frame(&mut self, end: Offset) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let body = self.bytes.get(open.start + FRAME_HEADER_LEN..).unwrap_or_default();
+        let header = FrameHeader {
+            body_len: u32::try_from(body.len()).expect("a frame that was read fits into one"),
+            base_offset: open.base,
+            appended_at: open.at,
+            count: u32::try_from(end - open.base).expect("a group has fewer offsets"),
+            // All of it was durable before it was rewritten.
+            durable_gap: 0,
+            body_crc: open.body_crc.unwrap_or_else(|| bytes::crc(0, body)),
+        };
+        let encoded = header.encode(self.seed);
+        if let Some(place) = self.bytes.get_mut(open.start..open.start + FRAME_HEADER_LEN) {
+            place.copy_from_slice(&encoded);
+        }
+        self.notes.push(FrameNote {
+            base_offset: open.base,
+            end_offset: end,
+            position: self.active.position() + open.start as u64,
+            appended_at: open.at,
+            last_at: open.last_at,
+        });
+        self.bytes.resize(self.bytes.len().next_multiple_of(STEP), 0);
+        self.end = end;
+        if self.bytes.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let notes = self.notes.drain(..);
+        self.active.write(&self.bytes, notes).map_err(|partial| partial.error)?;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+/// Removes what there is of a segment that will not be in the log. What cannot be removed is
+/// garbage that the next open removes.
+pub(super) fn remove(dir: &Dir, new: NewSegment) {
+    drop(dir.remove(&names::segment(new.base_offset, new.segment_id)));
+    drop(dir.remove(&names::index(new.base_offset, new.segment_id)));
+}
+
+/// How long after its frame a record was appended, if that can be said.
+fn delta(frame_at: Timestamp, at: Timestamp) -> Option<u64> {
+    let micros = at.as_micros().checked_sub(frame_at.as_micros())?;
+    u64::try_from(micros).ok()
+}
