@@ -7,7 +7,8 @@
 //! | rename to `MANIFEST` | Its bytes are synced, and no sync of them failed. |
 //! | | Each segment it names has a durable name and a synced header. |
 //! | | What it calls sealed is synced; so is what lies below the end of what it calls active. |
-//! | write of frames | A durable manifest names the segment. |
+//! | write of frames | A durable manifest names the segment; or it is to replace sealed ones, and |
+//! | | has an id that a durable manifest has given out: then it is garbage until it is named. |
 //! | | A frame's durable mark claims no more than is durable. |
 //! | | Nothing is written below what is synced, nor into one that ended; |
 //! | | while opening, whatever is written is what is there. |
@@ -82,6 +83,7 @@ enum Naming {
 #[derive(Clone, Debug)]
 struct Manifest {
     start: u64,
+    next_id: u64,
     rows: Vec<Row>,
 }
 
@@ -274,7 +276,9 @@ impl Rules {
         }
         let manifest = self.manifest(&self.durable, path);
         let row = manifest.and_then(|manifest| manifest.row(path));
-        if row.is_none() || self.durable.get(path) != Some(&node) {
+        let is_named = row.is_some() && self.durable.get(path) == Some(&node);
+        let replaces = manifest.is_some_and(|manifest| manifest.may_be_replaced_by(path));
+        if !is_named && (!replaces || self.is_named(path)) {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {
@@ -478,7 +482,19 @@ impl Manifest {
             let durable_len = if durable { number(row, 24) } else { SEGMENT_HEADER };
             Row { id: number(row, 0), base, end, state, durable_len }
         });
-        Some(Self { start: number(&bytes, 32), rows: rows.collect() })
+        let rows = rows.collect();
+        Some(Self { start: number(&bytes, 32), next_id: number(&bytes, 40), rows })
+    }
+
+    /// Whether an output of compaction may get that name: its id is used up, and it begins where a
+    /// sealed segment does, so it is none that records are appended to.
+    fn may_be_replaced_by(&self, path: &Path) -> bool {
+        let name = name(path);
+        let id = name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse().ok());
+        let begins_there = |row: &&Row| name.starts_with(&format!("{:020}-", row.base));
+        let replaced = self.rows.iter().find(begins_there);
+        id.is_some_and(|id: u64| id < self.next_id)
+            && replaced.is_some_and(|row| row.state == SEALED)
     }
 
     fn row(&self, path: &Path) -> Option<&Row> {
