@@ -7,6 +7,7 @@
 //!   it cannot read is an error, at which it stays.
 
 mod entry;
+mod iter;
 mod seek;
 mod source;
 mod view;
@@ -15,6 +16,7 @@ mod wait;
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;
+pub use iter::Iter;
 pub use seek::Seek;
 pub(crate) use view::View;
 pub use wait::Wait;
@@ -382,32 +384,4 @@ fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a
     let at = body.len() - reader.remaining();
     let stand = Stand { offset: behind, floor: behind, at };
     Ok((Entry::new(offset, span.appended_at, record), stand))
-}
-
-/// All records from a place to the high watermark, each with bytes of its own.
-///
-/// Ends at the high watermark, and after an error.
-#[derive(Debug)]
-pub struct Iter {
-    cursor: Cursor,
-    failed: bool,
-}
-
-impl Iter {
-    pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, failed: false }
-    }
-}
-
-impl Iterator for Iter {
-    type Item = Result<EntryBuf>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let next = self.cursor.next().map(|entry| entry.map(|entry| entry.to_buf())).transpose();
-        self.failed = matches!(next, Some(Err(_)));
-        next
-    }
 }
