@@ -3,7 +3,7 @@
 //! A run reads the segments that are new to it and finds out which of their records are dead
 //! (`collect.rs`, `key_map.rs`), then writes what survives of those and of older ones into new
 //! segments (`rewrite.rs`, `output.rs`), one after the other. What it covers and when it is due is
-//! decided in `plan.rs`.
+//! decided in `plan.rs`; who runs it, and who may end it, is in `compactor.rs`.
 //!
 //! The crash argument. Ids for the new segments are durably used up before a file with records has
 //! one of them, so that such a file is garbage wherever the run is cut off. A new segment is
@@ -22,6 +22,7 @@
 //! - Beyond what the log needs there is one output at most on the disk.
 
 mod collect;
+mod compactor;
 mod key_map;
 mod output;
 mod pace;
@@ -29,6 +30,7 @@ mod plan;
 mod report;
 mod rewrite;
 
+pub(crate) use compactor::Compactor;
 pub(crate) use pace::Pause;
 pub use report::CompactionReport;
 pub use report::LeftAside;
@@ -43,184 +45,16 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
-use crate::format::manifest::RowState;
 use crate::options::Compaction;
 use crate::segment;
 use crate::state::Segments;
-use crate::storage::Clock;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::thread::ThreadId;
-use std::time::Duration;
-
-/// What compacts a log.
-#[derive(Debug)]
-pub(crate) struct Compactor {
-    segments: Arc<Segments>,
-    commit: Arc<Commit>,
-    clock: Arc<dyn Clock>,
-    settings: Compaction,
-    segment_bytes: u64,
-    /// Held during a run.
-    running: Mutex<()>,
-    /// The thread that does.
-    runner: Mutex<Option<ThreadId>>,
-    /// How many wait for a run, the one that they are doing included.
-    urgent: AtomicUsize,
-    is_stopped: AtomicBool,
-}
-
-impl Compactor {
-    pub(crate) fn new(
-        segments: Arc<Segments>,
-        commit: Arc<Commit>,
-        clock: Arc<dyn Clock>,
-        settings: Compaction,
-        segment_bytes: u64,
-    ) -> Self {
-        Self {
-            segments,
-            commit,
-            clock,
-            settings,
-            segment_bytes,
-            running: Mutex::new(()),
-            runner: Mutex::new(None),
-            urgent: AtomicUsize::new(0),
-            is_stopped: AtomicBool::new(false),
-        }
-    }
-
-    /// Does one run, at full speed, behind one that is under way, which then hurries as well.
-    pub(crate) fn run(&self) -> Result<CompactionReport> {
-        if self.is_runner() {
-            let what = "compaction was asked for by its own progress callback";
-            return Err(Error::new(ErrorKind::InvalidInput, what));
-        }
-        self.urgent.fetch_add(1, Ordering::Relaxed);
-        let running = self.running.lock();
-        let done =
-            self.rows().and_then(|rows| self.run_over(rows, &mut |_| ControlFlow::Continue(())));
-        drop(running);
-        self.urgent.fetch_sub(1, Ordering::Relaxed);
-        done
-    }
-
-    /// Does a run if one is due and none is under way. `pause` is called every now and then with
-    /// how long to pause, often not at all, and tells whether to go on.
-    #[expect(dead_code, reason = "for the thread that maintains the log, which is not there yet")]
-    pub(crate) fn run_if_due(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
-        let Some(_running) = self.running.try_lock() else { return Ok(None) };
-        let rows = self.rows()?;
-        let compacted_to = self.segments.state().manifest.compacted_to;
-        if !plan::is_due(&rows, compacted_to, &self.settings, self.now()) {
-            return Ok(None);
-        }
-        self.run_over(rows, pause).map(Some)
-    }
-
-    /// Ends the run under way, waits for its end, and lets no other begin.
-    pub(crate) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
-        // From within a run nobody can wait for its end: it changes nothing any more.
-        if !self.is_runner() {
-            drop(self.running.lock());
-        }
-    }
-
-    fn is_runner(&self) -> bool {
-        *self.runner.lock() == Some(thread::current().id())
-    }
-
-    /// The time. Zero is how a row says that there is none.
-    fn now(&self) -> Timestamp {
-        match self.clock.now() {
-            Timestamp::ZERO => Timestamp::from_micros(1),
-            now => now,
-        }
-    }
-
-    /// The segments that may be compacted now.
-    fn rows(&self) -> Result<Vec<Row>> {
-        // Changes nothing, but is an error if the log is closed.
-        self.commit.edit_sealed(|_| false)?;
-        let durable = self.commit.marks().durable();
-        let Manifest { mut rows, compacted_to, .. } = self.segments.state().manifest.clone();
-        for row in rows.iter_mut().filter(|row| row.end_offset <= durable) {
-            if row.state == RowState::Written {
-                row.state = RowState::Sealed;
-            }
-        }
-        Ok(plan::eligible(&rows, compacted_to, &self.settings, self.now()).to_vec())
-    }
-
-    fn run_over(&self, rows: Vec<Row>, pause: Pause<'_>) -> Result<CompactionReport> {
-        let state = self.segments.state();
-        let manifest = &state.manifest;
-        let is_urgent = || self.urgent.load(Ordering::Relaxed) > 0;
-        let mut pause = |time: Duration| match self.is_stopped.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => pause(time),
-        };
-        let mut run = Run {
-            segments: &self.segments,
-            commit: &self.commit,
-            settings: &self.settings,
-            segment_bytes: self.segment_bytes,
-            pace: Pace::new(&self.settings, &*self.clock, &mut pause, &is_urgent),
-            now: self.now(),
-            start: manifest.start_offset,
-            log_id: manifest.log_id,
-            truncations: manifest.truncation_epoch,
-            compacted_to: manifest.compacted_to,
-            from: manifest.compacted_to,
-            rows,
-            aside: HashSet::new(),
-            previous: None,
-            ids: 0..0,
-            kept: HashMap::new(),
-            report: CompactionReport::default(),
-        };
-        let turn = Turn::begin(self);
-        let ran = run.run();
-        drop(turn);
-        match ran {
-            Ok(()) => {}
-            Err(Halt::Stopped) => {
-                run.report.end = End::Stopped;
-                run.report.compacted_to = self.segments.state().manifest.compacted_to;
-            }
-            Err(Halt::Unreadable(error) | Halt::Failed(error)) => return Err(error),
-        }
-        Ok(run.report)
-    }
-}
-
-/// While it lives, the thread is known to be the one that compacts, also if a callback panics.
-struct Turn<'a>(&'a Compactor);
-
-impl<'a> Turn<'a> {
-    fn begin(compactor: &'a Compactor) -> Self {
-        *compactor.runner.lock() = Some(thread::current().id());
-        Self(compactor)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        *self.0.runner.lock() = None;
-    }
-}
 
 /// One run under way.
 struct Run<'a> {

@@ -22,6 +22,28 @@ pub(super) fn eligible<'a>(
     rows.get(..count.count()).unwrap_or_default()
 }
 
+/// What a run would find.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Outlook {
+    /// Bytes of segments whose keys have not all been compared.
+    pub(crate) dirty_bytes: u64,
+    /// Their part in the bytes of all segments that may be compacted, 0 to 1.
+    pub(crate) dirty_ratio: f64,
+}
+
+impl Outlook {
+    /// For segments that are eligible.
+    pub(super) fn of(rows: &[Row], compacted_to: Offset) -> Self {
+        let bytes = |row: &Row| row.byte_len;
+        let dirty = rows.iter().filter(|row| row.end_offset > compacted_to);
+        let dirty_bytes: u64 = dirty.map(bytes).sum();
+        let all_bytes: u64 = rows.iter().map(bytes).sum();
+        // Sizes far below 2^53 are exact, and the ratio is the caller's guess anyway.
+        let dirty_ratio = dirty_bytes as f64 / all_bytes.max(1) as f64;
+        Self { dirty_bytes, dirty_ratio }
+    }
+}
+
 /// Whether a run passed over the segment because it could not be read: its keys have not been
 /// compared with those behind it.
 pub(super) fn was_left_aside(row: &Row, compacted_to: Offset) -> bool {
@@ -35,20 +57,38 @@ pub(super) fn is_due(
     settings: &Compaction,
     now: Timestamp,
 ) -> bool {
-    let (mut all, mut dirty) = (0_u64, 0_u64);
-    for row in rows {
-        all += row.byte_len;
-        if row.end_offset > compacted_to {
-            dirty += row.byte_len;
-            if row.record_count > 0 && is_past(row.first_appended_at, settings.max_lag, now) {
-                return true;
-            }
-        }
-    }
-    // Sizes far below 2^53 are exact, and the ratio is the caller's guess anyway.
-    let ratio = dirty as f64 / all.max(1) as f64;
-    (dirty > 0 && ratio >= settings.dirty_ratio)
+    let outlook = Outlook::of(rows, compacted_to);
+    let mut dirty = rows.iter().filter(|row| row.end_offset > compacted_to);
+    (outlook.dirty_bytes > 0 && outlook.dirty_ratio >= settings.dirty_ratio)
+        || dirty.any(|row| {
+            row.record_count > 0 && is_past(row.first_appended_at, settings.max_lag, now)
+        })
         || has_due_tombstones(rows, compacted_to, settings, now)
+}
+
+/// When a run may become due by the passing of time: the next moment at which one of the segments,
+/// whatever its state, gets old enough for something. `None` if that never comes.
+pub(super) fn next_due(
+    rows: &[Row],
+    compacted_to: Offset,
+    settings: &Compaction,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let times = rows.iter().filter(|row| row.state != RowState::Active).flat_map(|row| {
+        let is_dirty = row.end_offset > compacted_to && row.record_count > 0;
+        // It becomes eligible when it is durable, which nobody tells.
+        let synced = Some(now).filter(|_| is_dirty && row.state == RowState::Written);
+        let since = |at: Option<Timestamp>, time| at?.checked_add(time).filter(|then| *then > now);
+        let (first, last) = (row.first_appended_at, row.last_appended_at);
+        let compacted_at = row.compacted_at.filter(|_| row.tombstone_count > 0);
+        [
+            synced,
+            since(Some(last).filter(|_| is_dirty), settings.min_lag),
+            since(Some(first).filter(|_| is_dirty), settings.max_lag),
+            since(compacted_at, settings.tombstone_retention),
+        ]
+    });
+    times.flatten().min()
 }
 
 /// Tombstones above a segment that was left aside have to stay, so nothing is due for them.
@@ -103,7 +143,7 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, eligible, is_due, was_left_aside};
+    use super::{Part, eligible, is_due, next_due, was_left_aside};
     use crate::format::manifest::Row;
     use crate::format::manifest::RowState;
     use crate::options::Compaction;
@@ -195,6 +235,33 @@ mod tests {
         ];
         for (name, rows, compacted_to, settings, due) in cases {
             assert_eq!(is_due(&rows, Offset::new(compacted_to), &settings, NOW), due, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_run_becomes_due_when_something_gets_old_enough() {
+        let lags = || {
+            let lags = Compaction::new().min_lag(secs(40)).max_lag(secs(100));
+            lags.tombstone_retention(secs(80))
+        };
+        let written = Row { state: RowState::Written, ..row(97) };
+        let active = Row { state: RowState::Active, ..row(97) };
+        let cases = [
+            ("nothing", vec![], 0, lags(), None),
+            ("an active one", vec![active], 0, lags(), None),
+            ("one that is not durable yet", vec![written], 0, lags(), Some(1000)),
+            ("old enough for a reader", vec![row(97)], 0, lags(), Some(1019)),
+            ("too old", vec![row(95)], 0, lags(), Some(1050)),
+            ("long too old", vec![row(80)], 0, lags(), None),
+            ("compacted", vec![compacted(97, 950, 0)], 980, lags(), None),
+            ("tombstones", vec![compacted(97, 950, 1)], 980, lags(), Some(1030)),
+            ("tombstones of long ago", vec![compacted(97, 920, 1)], 980, lags(), None),
+            ("the first of several", vec![row(95), row(97)], 0, lags(), Some(1019)),
+            ("never", vec![row(97)], 0, Compaction::new(), None),
+        ];
+        for (name, rows, compacted_to, settings, due) in cases {
+            let due = due.map(Timestamp::from_secs);
+            assert_eq!(next_due(&rows, Offset::new(compacted_to), &settings, NOW), due, "{name}");
         }
     }
 

@@ -1,8 +1,15 @@
-//! What keeps a log in shape while nobody looks: idle segments end, retention, files go.
+//! What keeps a log in shape while nobody looks: idle segments, retention, files, compaction.
+//!
+//! All of it is done by one thread. What must not wait, retention and the end of idle segments, is
+//! done in the pauses of a run of compaction as well, and a run looks for a pause behind every
+//! quarter of a megabyte: so it waits for a sync of one segment at most.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Urgency;
+use crate::compaction::CompactionReport;
+use crate::compaction::Compactor;
+use crate::compaction::Pause;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::manifest::Row;
@@ -15,6 +22,7 @@ use crate::storage::Clock;
 use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +32,19 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// And not sooner than that, if nobody calls it.
 const REST: Duration = Duration::from_secs(1);
 
+/// A run of compaction that failed is not tried again sooner: it reads all it read before.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+
 /// What one piece of maintenance did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct MaintenanceReport {
     /// Whether the active segment ended although nothing was appended.
     pub rolled: bool,
     /// What retention did.
     pub retention: RetentionReport,
+    /// What compaction did, if a run was due and none was under way.
+    pub compaction: Option<CompactionReport>,
 }
 
 /// Holds what it works on, and keeps no log open.
@@ -42,6 +55,7 @@ pub(super) struct Keeper {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) retention: Retention,
     pub(super) segment_age: Option<Duration>,
+    pub(super) compactor: Option<Arc<Compactor>>,
     pub(super) on_error: OnError,
     /// Whom to call for work that need not be done at once; `None`: it is done at once.
     pub(super) bell: Option<Arc<Bell>>,
@@ -55,18 +69,32 @@ pub(super) struct Last {
     pub(super) run_at: Option<Timestamp>,
     /// The last error that no call returned.
     pub(super) error: Option<Error>,
+    /// No run of compaction in the background begins before.
+    compact_after: Duration,
 }
 
 impl Keeper {
-    /// Does all that is due.
+    /// Does all that is due, without a pause.
     pub(super) fn run(&self) -> Result<MaintenanceReport> {
+        let tidied = self.tidy();
+        // Each part is done whatever became of the others.
+        let compaction = self.compact(&mut |_| ControlFlow::Continue(()));
+        Ok(MaintenanceReport { compaction: compaction?, ..tidied? })
+    }
+
+    /// Does what must not wait.
+    fn tidy(&self) -> Result<MaintenanceReport> {
         let rolled = self.end_idle();
         let retained = self.enforce_retention();
         let removed = self.segments.remove_garbage();
         self.last.lock().run_at = Some(self.clock.now());
-        // Each part is done whatever became of the others.
-        let report = MaintenanceReport { rolled: rolled?, retention: retained? };
+        let compaction = None;
+        let report = MaintenanceReport { rolled: rolled?, retention: retained?, compaction };
         removed.map(|()| report)
+    }
+
+    fn compact(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
+        self.compactor.as_ref().map_or(Ok(None), |compactor| compactor.run_if_due(pause))
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {
@@ -119,23 +147,103 @@ impl Keeper {
     /// Runs now, when it is called, and when something is due.
     pub(super) fn keep(&self, bell: &Bell) {
         loop {
-            // The log may have been closed, or have failed: it says so to those who use it.
-            if let Err(error) = self.run()
-                && self.commit.takes_records()
-            {
-                self.told_nobody(error);
-            }
-            if bell.wait(self.rest()).is_some_and(|calls| calls.due == Urgency::Stop) {
+            let rest = self.tidy_in_background();
+            self.compact_in_background(bell, rest);
+            let rest = [self.rest(), self.rest_from_compaction()].into_iter().flatten().min();
+            if bell.wait(rest).is_some_and(|calls| calls.due == Urgency::Stop) {
                 return;
             }
         }
     }
 
-    /// How long there is nothing to do, if nothing happens; `None` for ever.
+    /// Does what must not wait; gives how long there is nothing of that to do.
+    fn tidy_in_background(&self) -> Option<Duration> {
+        if let Err(error) = self.tidy() {
+            self.failed_in_background(error);
+        }
+        self.rest()
+    }
+
+    fn compact_in_background(&self, bell: &Bell, rest: Option<Duration>) {
+        let now = || self.clock.monotonic();
+        if now() < self.last.lock().compact_after {
+            return;
+        }
+        let mut tidy_at = rest.map(|rest| now().saturating_add(rest));
+        loop {
+            match self.compact(&mut |time| self.pause(bell, time, &mut tidy_at)) {
+                Ok(Some(report)) => {
+                    for aside in report.left_aside() {
+                        self.told_nobody(aside.error().clone());
+                    }
+                    if report.is_stopped() || !report.more() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.last.lock().compact_after = now().saturating_add(TRY_AGAIN);
+                    return self.failed_in_background(error);
+                }
+            }
+        }
+    }
+
+    /// Pauses a run of compaction for so long, and does meanwhile what must not wait.
+    fn pause(
+        &self,
+        bell: &Bell,
+        time: Duration,
+        tidy_at: &mut Option<Duration>,
+    ) -> ControlFlow<()> {
+        let until = self.clock.monotonic().saturating_add(time);
+        let mut left = time;
+        loop {
+            let to_tidy = tidy_at.map(|at| at.saturating_sub(self.clock.monotonic()));
+            let wait = to_tidy.map_or(left, |to_tidy| to_tidy.min(left));
+            match bell.wait(Some(wait)) {
+                Some(calls) if calls.due == Urgency::Stop => {
+                    // It is meant for the one who called the run as well.
+                    bell.call(Urgency::Stop);
+                    return ControlFlow::Break(());
+                }
+                None if to_tidy.is_none_or(|to_tidy| to_tidy > left) => {
+                    return ControlFlow::Continue(());
+                }
+                Some(_) | None => {}
+            }
+            let rest = self.tidy_in_background();
+            *tidy_at = rest.map(|rest| self.clock.monotonic().saturating_add(rest));
+            left = until.saturating_sub(self.clock.monotonic());
+            if self.compactor.as_ref().is_some_and(|compactor| compactor.is_hurried()) {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// The log may have been closed, or have failed: it says so to those who use it.
+    fn failed_in_background(&self, error: Error) {
+        if self.commit.takes_records() {
+            self.told_nobody(error);
+        }
+    }
+
+    /// How long nothing must be done but compaction, if nothing happens; `None` for ever.
     fn rest(&self) -> Option<Duration> {
         self.retention.max_age.or(self.segment_age)?;
         let due = retention::next_due(&self.commit.rows(), &self.retention, self.segment_age);
+        Some(self.until(due))
+    }
+
+    fn rest_from_compaction(&self) -> Option<Duration> {
+        let compactor = self.compactor.as_ref().filter(|_| self.commit.takes_records())?;
+        let rest = self.until(compactor.next_due());
+        let tried = self.last.lock().compact_after.checked_sub(self.clock.monotonic());
+        Some(tried.map_or(rest, |tried| rest.max(tried).min(LOOK_AGAIN)))
+    }
+
+    fn until(&self, due: Option<Timestamp>) -> Duration {
         let left = due.map_or(LOOK_AGAIN, |due| due.since(self.clock.now()).unwrap_or_default());
-        Some(left.clamp(REST, LOOK_AGAIN))
+        left.clamp(REST, LOOK_AGAIN)
     }
 }

@@ -76,19 +76,25 @@ impl Log {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the log was opened without
-    /// [`Options::compaction`](crate::Options::compaction); [`StorageFull`](crate::ErrorKind::StorageFull), with the bytes that
-    /// are needed; [`Io`](crate::ErrorKind::Io) if an output cannot be written. Segments that
-    /// cannot be read are no error: they are left aside, and the report says so.
+    /// [`Options::compaction`](crate::Options::compaction);
+    /// [`StorageFull`](crate::ErrorKind::StorageFull), with the bytes that are needed;
+    /// [`Io`](crate::ErrorKind::Io) if an output cannot be written. Segments that cannot be read
+    /// are no error: they are left aside, and the report says so.
     pub fn compact(&self) -> Result<CompactionReport> {
-        self.0.compactor.as_ref().ok_or_else(compaction::not_wanted)?.run()
+        self.0.keeper.compactor.as_ref().ok_or_else(compaction::not_wanted)?.run()
     }
 
     /// Does once, here, what [`Maintenance::Background`](crate::Maintenance::Background) does all
-    /// the time: syncs, ends an idle segment that is due, enforces retention and removes files.
+    /// the time: syncs, ends an idle segment that is due, enforces retention, removes files, and
+    /// compacts if that is due.
+    ///
+    /// Compacting is one run at full speed, which takes as long as it takes: seconds for a
+    /// gigabyte. [`Compaction::progress`](crate::Compaction::progress) can break it off.
     ///
     /// # Errors
     ///
-    /// As [`sync`](Log::sync).
+    /// As [`sync`](Log::sync), and [`compact`](Log::compact) if that was due. Each part is done
+    /// whatever became of the others.
     pub fn maintain(&self) -> Result<MaintenanceReport> {
         self.commit().sync()?;
         self.0.keeper.run()

@@ -12,7 +12,6 @@ pub use stats::SegmentInfo;
 pub use stats::Stats;
 
 use crate::bugs::Bug;
-use crate::compaction::Compactor;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
 use crate::cursor::Iter;
@@ -64,7 +63,6 @@ pub struct Log(Arc<Handle>);
 struct Handle {
     view: View,
     max_batch_bytes: u64,
-    compactor: Option<Arc<Compactor>>,
     recovery: Recovery,
     keeper: Arc<Keeper>,
     /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
@@ -230,7 +228,7 @@ impl Handle {
                 }
             }
         };
-        if let Some(compactor) = &self.compactor {
+        if let Some(compactor) = &self.keeper.compactor {
             compactor.stop();
         }
         let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());

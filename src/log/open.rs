@@ -157,18 +157,22 @@ impl Options {
         let compactor = self.compaction.clone().map(|compaction| {
             let (segments, commit) = (Arc::clone(&segments), Arc::clone(&commit));
             let clock = Arc::clone(&self.clock);
-            Arc::new(Compactor::new(segments, commit, clock, compaction, self.segment_bytes))
+            let settings = (compaction, self.segment_bytes);
+            Arc::new(Compactor::new(segments, commit, clock, settings, Arc::clone(&keeper_bell)))
         });
         let in_background = self.maintenance == Maintenance::Background;
         // Without anything that becomes due by itself there is nothing to keep.
-        let has_keeper =
-            in_background && (self.retention != Retention::new() || self.segment_age.is_some());
+        let has_keeper = in_background
+            && (self.retention != Retention::new()
+                || self.segment_age.is_some()
+                || compactor.is_some());
         let keeper = Arc::new(Keeper {
             commit: Arc::clone(&commit),
             segments: Arc::clone(&segments),
             clock: Arc::clone(&self.clock),
             retention: self.retention,
             segment_age: self.segment_age,
+            compactor,
             on_error: self.on_background_error.clone(),
             bell: has_keeper.then(|| Arc::clone(&keeper_bell)),
             last: Mutex::default(),
@@ -182,7 +186,7 @@ impl Options {
         let view = View { segments, commit, level: self.durability };
         let running = Mutex::new(Running::Open { background, lock });
         let max_batch_bytes = self.max_batch_bytes;
-        Ok(Log::new(Handle { view, max_batch_bytes, compactor, recovery: report, keeper, running }))
+        Ok(Log::new(Handle { view, max_batch_bytes, recovery: report, keeper, running }))
     }
 
     fn reading(&self) -> Reading {

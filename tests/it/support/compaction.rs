@@ -107,7 +107,13 @@ impl Full {
     pub(crate) fn above(&self, start: Offset) -> Self {
         let mut left = self.clone();
         left.rows.retain(|offset, _| *offset >= start);
+        left.keys.retain(|offset, _| *offset >= start);
         left
+    }
+
+    pub(crate) fn extend(&mut self, later: Self) {
+        self.rows.extend(later.rows);
+        self.keys.extend(later.keys);
     }
 
     pub(crate) fn len(&self) -> usize {
