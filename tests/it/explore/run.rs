@@ -1,6 +1,7 @@
 //! A program under way: what it does to a log, and what the log may be at each moment.
 
 use crate::explore::oracle::Expected;
+use crate::explore::oracle::Fate;
 use crate::explore::oracle::Item;
 use crate::explore::oracle::Kind;
 use crate::explore::oracle::Row;
@@ -204,7 +205,13 @@ impl Run {
             }
             Op::Roll => self.acknowledge(log.roll())?,
             Op::Truncate(_) | Op::Delete(_) => self.cut(&log, op)?,
-            Op::Maintain => self.acknowledge(log.maintain().map(drop))?,
+            Op::Compact => self.compact(&log)?,
+            Op::Maintain => {
+                // Which compacts if it thinks that it should.
+                self.world = self.world.compacting(program::tombstones(self.options));
+                self.note();
+                self.acknowledge(log.maintain().map(drop))?;
+            }
             Op::Close => return self.close(log),
             Op::Drop => return self.drop(log),
             Op::Kill => {
@@ -251,7 +258,8 @@ impl Run {
         for (nth, len) in lens.iter().enumerate() {
             let item = Arc::new(Item::new(self.past.next, *len));
             self.past.next += 1;
-            rows.push(Row { item, at: (now.max(last), latest), ends_unit: nth + 1 == lens.len() });
+            let (at, ends_unit) = ((now.max(last), latest), nth + 1 == lens.len());
+            rows.push(Row { item, at, ends_unit, fate: Fate::There });
         }
         self.world.push(rows.iter().cloned());
         self.note();
@@ -331,6 +339,31 @@ impl Run {
                     self.other = Some(cut);
                 }
             }
+        }
+        self.note();
+        Ok(())
+    }
+
+    /// Seals all there is, and compacts it; meanwhile each record that goes may have gone.
+    fn compact(&mut self, log: &Log) -> Result<(), Broken> {
+        let rolled = log.roll();
+        let goes_on = rolled.is_ok() && !self.is_poisoned;
+        self.acknowledge(rolled)?;
+        if !goes_on {
+            return Ok(());
+        }
+        let tombstones = program::tombstones(self.options);
+        let compacted = self.world.compacted(tombstones);
+        self.world = self.world.compacting(tombstones);
+        self.note();
+        match log.compact() {
+            Ok(report) if report.left_aside().is_empty() && !report.more() => {
+                self.world = compacted;
+            }
+            // A segment could not be read.
+            Ok(_) if self.may_fail() => {}
+            Ok(report) => return Err(format!("nothing was wrong, and yet: {report}")),
+            Err(error) => self.failed(&error)?,
         }
         self.note();
         Ok(())
@@ -469,16 +502,27 @@ impl Run {
         let mut seen = Seen::from(u64::from(log.start_offset()));
         let mut cursor = log.cursor(Seek::Start).map_err(wrong)?;
         while let Some(entry) = cursor.next().map_err(wrong)? {
-            if u64::from(entry.offset()) != seen.start + seen.len() as u64 {
-                return Err(format!("offset {} behind {} records", entry.offset(), seen.len()));
+            if u64::from(entry.offset()) < seen.start + seen.len() as u64 {
+                return Err(format!("offset {} behind {} offsets", entry.offset(), seen.len()));
             }
+            seen.skip_to(entry.offset().into());
             seen.push(&entry, expected);
         }
+        seen.skip_to(log.high_watermark().into());
         if self.reading == Reading::EveryWay {
             for nth in (0..seen.len()).rev() {
+                let offset = Offset::from(seen.start + nth as u64);
+                if !seen.has(nth) {
+                    if log.get(offset).map_err(wrong)?.is_some() {
+                        return Err(format!("a record is got at {offset}, where none is read"));
+                    }
+                    continue;
+                }
                 let entry = cursor.prev().map_err(wrong)?.ok_or("it ends before its start")?;
                 same(&seen, &Seen::at(nth, &entry, expected))?;
-                let offset = entry.offset();
+                if entry.offset() != offset {
+                    return Err(format!("{} is read backwards, not {offset}", entry.offset()));
+                }
                 let entry = log.get(offset).map_err(wrong)?.ok_or("a record is not got")?;
                 same(&seen, &Seen::at(nth, &entry.as_entry(), expected))?;
             }
