@@ -35,6 +35,7 @@ pub(crate) use pace::Pause;
 pub use report::CompactionReport;
 pub use report::LeftAside;
 
+use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::compaction::collect::Collected;
 use crate::compaction::pace::Halt;
@@ -114,7 +115,7 @@ impl Run<'_> {
     fn finish(&mut self, collected: &Collected) -> Result<(), Halt> {
         let mut was_cut = false;
         let edit = |manifest: &mut Manifest| {
-            was_cut = manifest.truncation_epoch != self.truncations;
+            was_cut = self.is_cut(manifest);
             let before = (manifest.rows.clone(), manifest.compacted_to);
             for row in &mut manifest.rows {
                 if self.aside.contains(&row.segment_id) {
@@ -124,7 +125,10 @@ impl Run<'_> {
                     (row.compacted_at, row.tombstone_count) = (Some(*at), *tombstones);
                 }
             }
-            manifest.compacted_to = collected.limit;
+            manifest.compacted_to = match Bug::CompactedTooFar.is_on() {
+                true => manifest.end_offset(),
+                false => collected.limit,
+            };
             !was_cut && before != (manifest.rows.clone(), manifest.compacted_to)
         };
         self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
@@ -140,7 +144,7 @@ impl Run<'_> {
     fn swap(&mut self, group: &[Row], row: Row) -> Result<bool, Halt> {
         let mut was_cut = false;
         let edit = |manifest: &mut Manifest| {
-            was_cut = manifest.truncation_epoch != self.truncations;
+            was_cut = self.is_cut(manifest);
             let first = group.first().map(|row| row.segment_id);
             let place = manifest.rows.iter().position(|row| Some(row.segment_id) == first);
             let Some(place) = place.filter(|_| !was_cut) else { return false };
@@ -149,11 +153,17 @@ impl Run<'_> {
             }
             manifest.rows.splice(place..place + group.len(), [row]);
             // Until the run is done, its keys have not been compared with all below them.
-            manifest.compacted_to = manifest.compacted_to.min(self.from);
+            if !Bug::CompactedNotTakenBack.is_on() {
+                manifest.compacted_to = manifest.compacted_to.min(self.from);
+            }
             true
         };
         let swapped = self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
         if was_cut { Err(Halt::Stopped) } else { Ok(swapped) }
+    }
+
+    fn is_cut(&self, manifest: &Manifest) -> bool {
+        manifest.truncation_epoch != self.truncations && !Bug::TruncationUnseen.is_on()
     }
 
     /// A segment stays as it is.
@@ -189,7 +199,9 @@ impl Run<'_> {
             manifest.next_segment_id = manifest.next_segment_id.max(first + count);
             true
         };
-        self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
+        if !Bug::OutputIdNotUsedUp.is_on() {
+            self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
+        }
         Ok(first)
     }
 

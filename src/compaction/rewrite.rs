@@ -1,5 +1,6 @@
 //! The second half of a run: writes what survives of the segments, and puts it in their place.
 
+use crate::bugs::Bug;
 use crate::compaction::Run;
 use crate::compaction::collect::Collected;
 use crate::compaction::output;
@@ -18,6 +19,7 @@ use crate::segment::Placed;
 use crate::segment::Records;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::time::Duration;
 
 /// What happens to the records of one segment.
 struct Fate<'a> {
@@ -64,9 +66,14 @@ impl Fate<'_> {
         if base >= *limit {
             return true;
         }
-        let has_no_tombstones = rows.get(&row.segment_id).is_some_and(|seen| seen.tombstones == 0);
+        let seen = rows.get(&row.segment_id);
+        let has_no_tombstones = seen.is_some_and(|seen| seen.tombstones == 0);
+        // Their numbers are taken from what was seen, not from what the row says of it.
+        let covered = row.end_offset.min(*limit).saturating_since(row.base_offset.max(*from));
+        let is_numbered = seen.is_some_and(|seen| seen.numbers.end - seen.numbers.start == covered);
         let numbers = self.number..self.number + (end - base);
-        let keeps = base >= *from
+        let keeps = is_numbered
+            && base >= *from
             && end <= *limit
             && has_no_tombstones
             && map.count_dead(numbers.clone()) == 0;
@@ -117,6 +124,9 @@ impl Run<'_> {
         let mut group = vec![first];
         let row = self.write_output(new, &mut group, &mut part, collected);
         let row = row.map_err(|halt| self.discard(new, halt, &group))?;
+        if Bug::InputsRemovedFirst.is_on() {
+            output::remove(self.segments.dir(), NewSegment { segment_id: first.segment_id, ..new });
+        }
         if self.swap(&group, row).map_err(|error| self.discard_unless_poisoned(new, error))? {
             self.count(&group, &row);
             self.report.segments_written += 1;
@@ -297,11 +307,14 @@ impl Run<'_> {
 
     /// Whether its tombstones have been seen for long enough, and nothing is left that they hide.
     fn drops_tombstones(&self, row: &Row, collected: &Collected) -> bool {
-        let retention = self.settings.tombstone_retention;
+        let retention = match Bug::TombstoneGoesEarly.is_on() {
+            true => Duration::ZERO,
+            false => self.settings.tombstone_retention,
+        };
         let is_due =
             self.age(row, collected).is_some_and(|at| plan::is_past(at, retention, self.now));
-        let hides =
-            self.report.left_aside.iter().any(|aside| aside.offsets.start < row.base_offset);
+        let hides = !Bug::TombstoneGoesAboveAside.is_on()
+            && self.report.left_aside.iter().any(|aside| aside.offsets.start < row.base_offset);
         is_due && collected.covers(row) && !hides
     }
 

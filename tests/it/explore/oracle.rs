@@ -32,7 +32,10 @@ pub(super) struct Row {
 pub(super) enum Fate {
     #[default]
     There,
+    /// It may be gone, if what is left makes sense without it.
     MayBeGone,
+    /// It may have gone for the sake of one that was cut off since, or may have gone itself.
+    Unknown,
     Gone,
 }
 
@@ -55,7 +58,7 @@ impl Item {
         Self {
             number,
             // Two keys, with every kind of record behind every other.
-            key: (number % 3 != 0).then(|| vec![b'k' + u8::from(number % 12 >= 6)]),
+            key: (!number.is_multiple_of(3)).then(|| vec![b'k' + u8::from(number % 12 >= 6)]),
             value: (!is_tombstone).then_some(value),
             // One tombstone of a key is not another.
             header: (number % 7 == 3 || is_tombstone).then(|| number.to_string().into_bytes()),
@@ -130,6 +133,9 @@ impl World {
         if let Some(last) = rows.last_mut() {
             last.ends_unit = true;
         }
+        // The record for whose sake it has gone may be among those that are cut off.
+        let gone = rows.iter_mut().filter(|row| row.fate == Fate::MayBeGone);
+        gone.for_each(|row| row.fate = Fate::Unknown);
         let (rows, cut_at) = (Arc::new(rows), self.last_at());
         let mut cut = Self { rows, cut_at, is_closed: false, ..self.clone() };
         cut.reached_synced();
@@ -169,27 +175,31 @@ impl World {
 
     /// The log while it is compacted, or when that ended early.
     pub(super) fn compacting(&self, tombstones: Tombstones) -> Self {
-        let mut left = self.clone();
-        left.is_closed = false;
-        let mut later = Vec::new();
-        for row in Arc::make_mut(&mut left.rows).iter_mut().rev() {
-            let Some(key) = &row.item.key else { continue };
-            let goes = tombstones == Tombstones::Go && row.item.is_tombstone();
-            if row.fate == Fate::There && (goes || later.contains(key)) {
-                row.fate = Fate::MayBeGone;
-            }
-            later.push(key.clone());
-        }
-        left
+        self.without_dead(tombstones, Fate::MayBeGone)
     }
 
     /// The log when all of it has been compacted.
     pub(super) fn compacted(&self, tombstones: Tombstones) -> Self {
-        let mut left = self.compacting(tombstones);
-        for row in Arc::make_mut(&mut left.rows) {
-            if row.fate == Fate::MayBeGone {
-                row.fate = Fate::Gone;
+        self.without_dead(tombstones, Fate::Gone)
+    }
+
+    fn without_dead(&self, tombstones: Tombstones, fate: Fate) -> Self {
+        let mut left = self.clone();
+        left.is_closed = false;
+        // The keys of later records, of those that are there and of those that may be.
+        let (mut later, mut perhaps) = (Vec::new(), Vec::new());
+        for row in Arc::make_mut(&mut left.rows).iter_mut().rev() {
+            let Some(key) = row.item.key.clone().filter(|_| row.fate != Fate::Gone) else {
+                continue;
+            };
+            let goes = tombstones == Tombstones::Go && row.item.is_tombstone();
+            let before = row.fate;
+            if goes || later.contains(&key) {
+                row.fate = fate;
+            } else if perhaps.contains(&key) {
+                row.fate = Fate::Unknown;
             }
+            if before == Fate::There { later.push(key) } else { perhaps.push(key) }
         }
         left
     }
@@ -225,7 +235,7 @@ impl World {
         }
         for (nth, (row, spot)) in self.rows.iter().zip(&seen.spots).enumerate() {
             match (spot, row.fate) {
-                (None, Fate::Gone) => {}
+                (None, Fate::Gone | Fate::Unknown) => {}
                 (None, Fate::MayBeGone) => self.may_be_missed(nth, seen)?,
                 (None, Fate::There) => return Err(format!("record {nth} is gone")),
                 (Some(_), Fate::Gone) => return Err(format!("record {nth} is back")),
@@ -411,7 +421,7 @@ impl fmt::Display for Expected {
             let or = if nth == 0 { "" } else { ", or " };
             let number = |row: &Row| match row.fate {
                 Fate::There => row.item.number.to_string(),
-                Fate::MayBeGone => format!("{}?", row.item.number),
+                Fate::MayBeGone | Fate::Unknown => format!("{}?", row.item.number),
                 Fate::Gone => "-".to_owned(),
             };
             let numbers = world.rows.iter().map(number).collect::<Vec<_>>().join(" ");
