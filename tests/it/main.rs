@@ -18,6 +18,7 @@ mod forged;
 mod golden;
 mod hostile;
 mod kill;
+mod meanwhile;
 mod model;
 mod options;
 mod order;
