@@ -51,6 +51,11 @@
 //! What is assumed of the medium is written down at [`storage`]. Not there yet: compaction, named
 //! consumers, readers in other processes.
 //!
+//! # Features
+//!
+//! - `tracing`: what happens to a log (opened, closed, cut, kept in shape, failed) as events of the
+//!   crate `tracing`, with the target `stratalog`. Appends and reads send none.
+//!
 //! # Where to begin
 //!
 //! [`Log::open`], or [`Options`] for anything but the defaults; [`Log::append`]; [`Cursor`].
@@ -60,6 +65,7 @@ mod bugs;
 mod commit;
 mod cursor;
 mod error;
+mod events;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;

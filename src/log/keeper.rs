@@ -5,6 +5,7 @@ use crate::commit::Commit;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
+use crate::events::event;
 use crate::format::manifest::Row;
 use crate::options::OnError;
 use crate::retention;
@@ -80,6 +81,7 @@ impl Keeper {
                 report = plan(rows, start);
                 report.start_offset
             })?;
+            event!(INFO, path = %self.path().display(), report = ?report, "retention");
             self.remove_garbage();
         }
         Ok(report)
@@ -98,7 +100,13 @@ impl Keeper {
         }
     }
 
+    #[cfg(feature = "tracing")]
+    fn path(&self) -> &std::path::Path {
+        self.segments.dir().path()
+    }
+
     fn told_nobody(&self, error: Error) {
+        event!(WARN, path = %self.path().display(), error = %error, "maintenance failed");
         self.on_error.tell(&error);
         self.last.lock().error = Some(error);
     }
@@ -112,6 +120,7 @@ impl Keeper {
         });
         if due {
             self.commit.roll()?;
+            event!(DEBUG, path = %self.path().display(), "ended an idle segment");
         }
         Ok(due)
     }

@@ -11,6 +11,8 @@ mod cursor;
 mod cut;
 mod damage;
 mod environment;
+#[cfg(feature = "tracing")]
+mod events;
 mod examples;
 mod explore;
 mod failure;
