@@ -30,6 +30,7 @@ use crate::state::out_of_range;
 use crate::storage::LockGuard;
 use crate::sync::Mutex;
 use crate::units::Offset;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ use std::sync::Arc;
 /// log.close()?;
 /// # Ok::<(), stratalog::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Log(Arc<Handle>);
 
 /// What all clones share, and what ends with the last of them.
@@ -219,6 +220,17 @@ impl Log {
 
     fn commit(&self) -> &crate::commit::Commit {
         &self.0.view.commit
+    }
+}
+
+/// Short, however long the log is.
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("path", &self.path())
+            .field("start_offset", &self.start_offset())
+            .field("end_offset", &self.end_offset())
+            .finish_non_exhaustive()
     }
 }
 
