@@ -53,6 +53,11 @@
 //! What is assumed of the medium is written down at [`storage`]. Not there yet: named
 //! consumers, readers in other processes.
 //!
+//! # Features
+//!
+//! - `tracing`: what happens to a log (opened, closed, cut, kept in shape, failed) as events of the
+//!   crate `tracing`, with the target `stratalog`. Appends and reads send none.
+//!
 //! # Where to begin
 //!
 //! [`Log::open`], or [`Options`] for anything but the defaults; [`Log::append`]; [`Cursor`].
@@ -63,6 +68,7 @@ mod commit;
 mod compaction;
 mod cursor;
 mod error;
+mod events;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -3,6 +3,7 @@
 use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::commit::chunk::Chunk;
+use crate::commit::front::Life;
 use crate::commit::waiters::Mark;
 use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
@@ -144,10 +145,14 @@ impl Commit {
     pub(super) fn poison(&self, error: Error, news: &mut News) -> Error {
         let mut front = self.front.lock();
         let forgets = Bug::PoisonForgotten.is_on();
+        let is_first = !matches!(front.life, Life::Poisoned(_));
         let error = if forgets { error } else { front.life.poison(error) };
         let waiters = front.waiters.take_all();
         self.count_committing(&front);
         drop(front);
+        if is_first {
+            news.poisoned(&error);
+        }
         match Bug::WaitersToldSuccess.is_on() {
             true => news.reached(waiters),
             false => news.failed(waiters, &error),

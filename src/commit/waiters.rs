@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::events::event;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
 use crate::sync::thread;
@@ -316,24 +317,35 @@ impl Waiters {
 /// does when it is woken, such as letting go of the last handle of the log, may need the locks.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct News(Vec<(Arc<Waiter>, Result<()>)>);
+pub(crate) struct News {
+    outcomes: Vec<(Arc<Waiter>, Result<()>)>,
+    /// The error that ended appending, if it did so now.
+    poisoned: Option<Error>,
+}
 
 impl News {
     pub(crate) fn reached(&mut self, waiters: impl IntoIterator<Item = Arc<Waiter>>) {
-        self.0.extend(waiters.into_iter().map(|waiter| (waiter, Ok(()))));
+        self.outcomes.extend(waiters.into_iter().map(|waiter| (waiter, Ok(()))));
     }
 
     pub(crate) fn failed(&mut self, waiters: Vec<Arc<Waiter>>, error: &Error) {
-        self.0.extend(waiters.into_iter().map(|waiter| (waiter, Err(error.clone()))));
+        self.outcomes.extend(waiters.into_iter().map(|waiter| (waiter, Err(error.clone()))));
+    }
+
+    pub(crate) fn poisoned(&mut self, error: &Error) {
+        self.poisoned = Some(error.clone());
     }
 
     /// Tells threads; tasks, which do what they like when they are woken, stay among the news.
     pub(crate) fn tell_threads(&mut self) {
-        self.0.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
+        self.outcomes.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
     pub(crate) fn tell(self) {
-        for (waiter, outcome) in self.0 {
+        if let Some(_error) = self.poisoned {
+            event!(ERROR, path = ?_error.path(), error = %_error, "takes no more records");
+        }
+        for (waiter, outcome) in self.outcomes {
             waiter.tell(outcome);
         }
     }

@@ -12,6 +12,7 @@ use crate::compaction::Compactor;
 use crate::compaction::Pause;
 use crate::error::Error;
 use crate::error::Result;
+use crate::events::event;
 use crate::format::manifest::Row;
 use crate::options::OnError;
 use crate::retention;
@@ -108,6 +109,7 @@ impl Keeper {
                 report = plan(rows, start);
                 report.start_offset
             })?;
+            event!(INFO, path = %self.path().display(), report = ?report, "retention");
             self.remove_garbage();
         }
         Ok(report)
@@ -126,7 +128,13 @@ impl Keeper {
         }
     }
 
+    #[cfg(feature = "tracing")]
+    fn path(&self) -> &std::path::Path {
+        self.segments.dir().path()
+    }
+
     fn told_nobody(&self, error: Error) {
+        event!(WARN, path = %self.path().display(), error = %error, "maintenance failed");
         self.on_error.tell(&error);
         self.last.lock().error = Some(error);
     }
@@ -140,6 +148,7 @@ impl Keeper {
         });
         if due {
             self.commit.roll()?;
+            event!(DEBUG, path = %self.path().display(), "ended an idle segment");
         }
         Ok(due)
     }

@@ -3,6 +3,7 @@
 use crate::compaction;
 use crate::compaction::CompactionReport;
 use crate::error::Result;
+use crate::events::event;
 use crate::log::Log;
 use crate::log::MaintenanceReport;
 use crate::retention::RetentionReport;
@@ -33,6 +34,7 @@ impl Log {
     /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
     pub fn truncate_to(&self, end: Offset) -> Result<()> {
         self.commit().truncate_to(end)?;
+        event!(INFO, path = %self.path().display(), end = end.get(), "truncated");
         self.0.keeper.remove_garbage();
         Ok(())
     }
@@ -50,6 +52,7 @@ impl Log {
     /// As [`wait`](Log::wait), for the records below `start` in the active segment.
     pub fn delete_before(&self, start: Offset) -> Result<()> {
         self.commit().delete_before(start)?;
+        event!(INFO, path = %self.path().display(), start = start.get(), "deleted");
         self.0.keeper.remove_garbage();
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::cursor::View;
 use crate::cursor::Wait;
 use crate::error::Error;
 use crate::error::Result;
+use crate::events::event;
 use crate::log::background::Background;
 use crate::log::keeper::Keeper;
 use crate::options::Durability;
@@ -29,6 +30,7 @@ use crate::state::out_of_range;
 use crate::storage::LockGuard;
 use crate::sync::Mutex;
 use crate::units::Offset;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +57,7 @@ use std::sync::Arc;
 /// log.close()?;
 /// # Ok::<(), stratalog::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Log(Arc<Handle>);
 
 /// What all clones share, and what ends with the last of them.
@@ -155,6 +157,12 @@ impl Log {
         self.cursor(seek).map(Iter::new)
     }
 
+    /// The directory of the log, as it was made absolute when the log was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     /// The offset of the first record there is.
     #[must_use]
     pub fn start_offset(&self) -> Offset {
@@ -215,16 +223,44 @@ impl Log {
     }
 }
 
+/// Short, however long the log is.
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("path", &self.path())
+            .field("start_offset", &self.start_offset())
+            .field("end_offset", &self.end_offset())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Handle {
+    fn path(&self) -> &Path {
+        self.view.segments.dir().path()
+    }
+
     fn close(&self) -> Result<()> {
+        let (closed, is_first) = self.close_once();
+        match &closed {
+            _ if !is_first => {}
+            Ok(()) => event!(INFO, path = %self.path().display(), "closed"),
+            Err(_error) => {
+                event!(ERROR, path = %self.path().display(), error = %_error, "closed");
+            }
+        }
+        closed
+    }
+
+    /// Tells how closing went, and whether it was now.
+    fn close_once(&self) -> (Result<()>, bool) {
         let mut running = self.running.lock();
         let (background, lock) = match &mut *running {
-            Running::Closed(result) => return result.clone(),
+            Running::Closed(result) => return (result.clone(), false),
             Running::Open { .. } => {
                 let closing = Running::Closed(Err(closing()));
                 match std::mem::replace(&mut *running, closing) {
                     Running::Open { background, lock } => (background, lock),
-                    Running::Closed(result) => return result,
+                    Running::Closed(result) => return (result, false),
                 }
             }
         };
@@ -240,7 +276,7 @@ impl Handle {
         drop(self.view.segments.remove_garbage());
         drop(lock);
         *running = Running::Closed(closed.clone());
-        closed
+        (closed, true)
     }
 }
 

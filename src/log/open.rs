@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
+use crate::events::event;
 use crate::format::manifest::Manifest;
 use crate::format::names;
 use crate::format::names::Name;
@@ -66,7 +67,9 @@ impl Options {
         let dir = Dir::new(Arc::clone(&self.storage), path);
         let lock = self.lock(&dir)?;
         let recovered = self.recover(&dir)?;
-        self.start(dir, lock, recovered)
+        let log = self.start(dir, lock, recovered)?;
+        event!(INFO, path = %log.path().display(), recovery = ?log.recovery(), "opened");
+        Ok(log)
     }
 
     /// Makes sure that there is a directory, and takes its lock.

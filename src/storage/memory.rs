@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::io::{ErrorKind, Read};
 use std::path::{Component, Path};
@@ -162,10 +163,17 @@ impl Node {
 }
 
 /// What a name stands for; it outlives the name for those who have it open.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Contents {
     bytes: RwLock<Vec<u8>>,
     locked: AtomicBool,
+}
+
+/// Without the bytes, which can be many.
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contents").field("len", &self.bytes.read().len()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

@@ -15,6 +15,8 @@ mod cursor;
 mod cut;
 mod damage;
 mod environment;
+#[cfg(feature = "tracing")]
+mod events;
 mod examples;
 mod explore;
 mod failure;
@@ -22,6 +24,7 @@ mod forged;
 mod golden;
 mod hostile;
 mod kill;
+mod meanwhile;
 mod model;
 mod options;
 mod order;

@@ -327,3 +327,12 @@ fn the_options_may_differ_from_open_to_open() {
     }
     site.check(&expected);
 }
+
+#[test]
+fn a_log_is_shown_in_short() {
+    let log = Site::memory().open();
+    append_all(&log, &tail(5));
+    log.delete_before(at(2)).unwrap();
+    let expected = "Log { path: \"/log\", start_offset: Offset(2), end_offset: Offset(5), .. }";
+    assert_eq!(format!("{log:?}"), expected);
+}

@@ -12,6 +12,7 @@
 
 mod close;
 mod compaction;
+mod cutting;
 mod group;
 mod reading;
 mod refused;

@@ -9,6 +9,7 @@ pub(crate) mod faulty;
 pub(crate) mod forge;
 pub(crate) mod gate;
 pub(crate) mod gauge;
+pub(crate) mod hook;
 pub(crate) mod image;
 pub(crate) mod medium;
 pub(crate) mod model;
