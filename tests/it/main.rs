@@ -9,6 +9,7 @@ mod compaction;
 mod compaction_beside;
 mod compaction_faults;
 mod compaction_keeper;
+mod compaction_steps;
 mod concurrency;
 mod corruption;
 mod cursor;
