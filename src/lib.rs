@@ -46,8 +46,8 @@
 //! - Cursors of a log opened as [`Durability::Synced`] show nothing that a power cut can take back.
 //! - A failed write or sync ends appending for good, tells everybody who waits, and leaves reading
 //!   as it was; opening again finds out what the disk really holds. A full disk ends nothing.
-//! - [Compaction](Log::compact), if it is asked for, keeps the last record of each key, at its own
-//!   offset, while appends and readers go on.
+//! - [Compaction], if it is asked for, keeps the last record of each key, at its own offset, while
+//!   appends and readers go on; by itself when enough has changed, or by [`Log::compact`].
 //! - Opening takes time and memory for the active segment, however long the log is.
 //!
 //! What is assumed of the medium is written down at [`storage`]. Not there yet: named

@@ -207,7 +207,9 @@ impl Options {
     }
 
     /// Whether and how the log is compacted: of the records with the same key, the last one stays.
-    /// Default: it is not.
+    /// With [`Maintenance::Background`] by itself, when [it is due](Compaction::dirty_ratio); else
+    /// by [`Log::maintain`](crate::Log::maintain), and by [`Log::compact`](crate::Log::compact) at
+    /// any time. Default: it is not.
     pub fn compaction(mut self, compaction: Compaction) -> Self {
         self.compaction = Some(compaction);
         self

@@ -10,9 +10,10 @@ use crate::error::Result;
 use crate::format::manifest::Manifest;
 
 impl Commit {
-    /// The first of `count` segment ids that nobody else gets. To be made durable with
-    /// [`edit_sealed`](Commit::edit_sealed) before a file with records has one of them.
-    pub(crate) fn take_segment_ids(&self, count: u64) -> u64 {
+    /// The first of `count` segment ids that nobody else gets; `None` if there are not so many left.
+    /// To be made durable with [`edit_sealed`](Commit::edit_sealed) before a file with records has
+    /// one of them.
+    pub(crate) fn take_segment_ids(&self, count: u64) -> Option<u64> {
         self.front.lock().tail.take_segment_ids(count)
     }
 

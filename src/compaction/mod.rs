@@ -193,7 +193,8 @@ impl Run<'_> {
             return Ok(id);
         }
         let count = self.rows.len().max(1) as u64;
-        let first = self.commit.take_segment_ids(count);
+        let taken = self.commit.take_segment_ids(count);
+        let first = taken.ok_or_else(|| Halt::Failed(no_ids()))?;
         self.ids = first + 1..first + count;
         let edit = |manifest: &mut Manifest| {
             manifest.next_segment_id = manifest.next_segment_id.max(first + count);
@@ -237,6 +238,10 @@ impl Run<'_> {
             self.report.left_aside.push(LeftAside { offsets, error });
         }
     }
+}
+
+fn no_ids() -> Error {
+    Error::new(ErrorKind::OutOfRange, "the log has used up its segment ids")
 }
 
 /// A log that was not opened to be compacted.

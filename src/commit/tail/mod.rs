@@ -321,16 +321,18 @@ impl Tail {
             || end.saturating_since(place.segment.base_offset) > u64::from(u32::MAX)
     }
 
-    /// The first of `count` ids for segments that are not begun by records that arrive.
-    pub(crate) fn take_segment_ids(&mut self, count: u64) -> u64 {
+    /// The first of `count` ids for segments that are not begun by records that arrive; `None` if
+    /// there are not so many left.
+    pub(crate) fn take_segment_ids(&mut self, count: u64) -> Option<u64> {
         let first = self.next_segment_id;
-        self.next_segment_id += count;
-        first
+        self.next_segment_id = first.checked_add(count)?;
+        Some(first)
     }
 
     fn begin_segment(&mut self) -> Place {
         self.seal_chunk();
-        let segment_id = self.take_segment_ids(1);
+        let segment_id = self.next_segment_id;
+        self.next_segment_id += 1;
         let random = if Bug::OneSeed.is_on() { 1 } else { self.storage.random() };
         let segment = NewSegment::new(segment_id, self.end, random);
         Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }

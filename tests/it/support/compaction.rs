@@ -120,6 +120,20 @@ impl Full {
         self.rows.len()
     }
 
+    /// The offset of the value that each key has.
+    pub(crate) fn table(&self) -> BTreeMap<&[u8], Offset> {
+        let mut table = BTreeMap::new();
+        for (offset, key) in &self.keys {
+            let Some(row) = self.rows.get(offset) else { continue };
+            if row.record.is_tombstone() {
+                table.remove(key.as_slice());
+            } else {
+                table.insert(key.as_slice(), *offset);
+            }
+        }
+        table
+    }
+
     pub(crate) fn get(&self, offset: Offset) -> Option<&Row> {
         self.rows.get(&offset)
     }

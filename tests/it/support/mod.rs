@@ -16,6 +16,7 @@ pub(crate) mod model;
 pub(crate) mod ordered;
 pub(crate) mod rules;
 pub(crate) mod site;
+pub(crate) mod steps;
 pub(crate) mod task;
 
 pub(crate) use site::Site;

@@ -69,6 +69,8 @@ struct Node {
     /// What a sync that failed should have covered.
     lost: Vec<Range<u64>>,
     failed: bool,
+    /// Compaction may write it, and put it in the place of segments that were sealed when it began.
+    is_output: bool,
     /// Frames up to this position, and end offset, are synced.
     synced_to: (u64, Option<u64>),
     manifest: Option<Manifest>,
@@ -163,11 +165,14 @@ impl Rules {
             return *node;
         }
         let node = self.nodes.len();
+        let manifest = self.manifest(&self.durable, path);
+        let is_output = manifest.is_some_and(|manifest| manifest.may_be_replaced_by(path));
         self.nodes.push(Node {
             file: Arc::clone(file),
             unsynced: Vec::new(),
             lost: Vec::new(),
             failed: false,
+            is_output: is_new && is_output,
             synced_to: (SEGMENT_HEADER, None),
             manifest: (name(path) == "MANIFEST").then(|| Manifest::read(&**file)).flatten(),
         });
@@ -277,8 +282,7 @@ impl Rules {
         let manifest = self.manifest(&self.durable, path);
         let row = manifest.and_then(|manifest| manifest.row(path));
         let is_named = row.is_some() && self.durable.get(path) == Some(&node);
-        let replaces = manifest.is_some_and(|manifest| manifest.may_be_replaced_by(path));
-        if !is_named && (!replaces || self.is_named(path)) {
+        if !is_named && (!self.nodes[node].is_output || self.is_named(path)) {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {

@@ -1,0 +1,102 @@
+//! Compaction of logs whose manifest lies about what compaction knows, with a checksum that fits:
+//! it is refused, or the last record of each key stays, whatever is believed.
+
+use crate::support::at;
+use crate::support::compaction::Full;
+use crate::support::compaction::fill;
+use crate::support::forge;
+use crate::support::image::DIR;
+use crate::support::image::Image;
+use crate::support::image::tiny;
+use std::sync::Arc;
+use std::time::Duration;
+use stratalog::storage::MemoryStorage;
+use stratalog::{Compaction, ErrorKind, Options, Result};
+
+const HEADER_LEN: usize = 80;
+const ROW_LEN: usize = 96;
+
+/// Where the fields are, in the manifest or in a row.
+const NEXT_ID: usize = 40;
+const COMPACTED_TO: usize = 64;
+const RECORD_COUNT: usize = 48;
+const COMPACTED_AT: usize = 64;
+const TOMBSTONE_COUNT: usize = 72;
+
+fn options(storage: MemoryStorage) -> Options {
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    tiny(Arc::new(storage)).compaction(compaction)
+}
+
+/// A closed log, a part of which has been compacted.
+fn log() -> (Image, Full, usize) {
+    let storage = MemoryStorage::new();
+    let log = options(storage.clone()).open(DIR).unwrap();
+    fill(&log, 60, 25);
+    log.compact().unwrap();
+    fill(&log, 60, 25);
+    let full = Full::of(&log);
+    log.close().unwrap();
+    (Image::of(&storage), full, log.segments().len())
+}
+
+/// Opens the log with another number in its manifest, and has it compacted twice.
+fn compact(image: &Image, place: usize, number: u64) -> Result<Full> {
+    let mut image = image.clone();
+    let manifest = image.bytes("MANIFEST");
+    manifest[place..place + 8].copy_from_slice(&number.to_le_bytes());
+    *manifest = forge::resealed(manifest.clone());
+    let log = options(image.storage()).open(DIR)?;
+    drop((log.stats(), log.segments()));
+    log.maintain()?;
+    log.compact()?;
+    log.append("more")?;
+    log.close()?;
+    Ok(Full::of(&log).below(at(120)))
+}
+
+/// What is shown was there before, and what a key has, it still has.
+#[track_caller]
+fn check(story: &str, before: &Full, after: &Result<Full>) {
+    let after = match after {
+        Ok(after) => after,
+        Err(error) => {
+            let kinds = [ErrorKind::Corrupt, ErrorKind::UnsupportedVersion, ErrorKind::OutOfRange];
+            return assert!(kinds.contains(&error.kind()), "{story}: {error}");
+        }
+    };
+    for offset in after.offsets() {
+        assert_eq!(after.get(offset), before.get(offset), "{story}");
+    }
+    for (key, offset) in before.table() {
+        assert!(after.get(offset).is_some(), "{story}: {key:?} of {offset} is gone");
+    }
+}
+
+#[test]
+fn a_manifest_that_lies_about_the_whole_is_refused_or_does_no_harm() {
+    let (image, before, _) = log();
+    for number in [0, 1, 30, 59, 60, 61, 119, 120, 121, u64::MAX] {
+        let after = compact(&image, COMPACTED_TO, number);
+        assert_eq!(after.is_ok(), number <= 120, "{number}");
+        check(&format!("compacted to {number}"), &before, &after);
+    }
+    for number in [0, 1, 1 << 40, u64::MAX - 1, u64::MAX] {
+        check(&format!("next id {number}"), &before, &compact(&image, NEXT_ID, number));
+    }
+}
+
+#[test]
+fn rows_that_lie_are_refused_or_do_no_harm() {
+    let (image, before, rows) = log();
+    let numbers = [0, 1, 2, 3, 5, 10, 60, 120, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX];
+    for row in 0..rows {
+        for field in [COMPACTED_AT, TOMBSTONE_COUNT, RECORD_COUNT] {
+            for number in numbers {
+                let place = HEADER_LEN + row * ROW_LEN + field;
+                let after = compact(&image, place, number);
+                check(&format!("row {row}, field {field}, {number}"), &before, &after);
+            }
+        }
+    }
+}
