@@ -224,6 +224,11 @@ impl Run {
                 return self.fail_sync(op);
             }
         }
+        // Its caller was told that its write was refused before the sync of others' records failed.
+        if self.may_fail() && !self.is_poisoned {
+            let last_error = log.stats().last_error;
+            self.is_poisoned = last_error.is_some_and(|it| it.kind() == ErrorKind::Poisoned);
+        }
         self.check_open(&log)?;
         self.log = Some(log);
         Ok(())
