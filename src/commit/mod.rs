@@ -21,6 +21,7 @@ mod group;
 mod models;
 mod swap;
 mod tail;
+mod turn;
 mod waiters;
 mod watermarks;
 mod writer;
@@ -34,6 +35,7 @@ pub(crate) use group::Watched;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
+pub(crate) use turn::Taken;
 pub(crate) use waiters::Mark;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
@@ -44,6 +46,7 @@ use crate::bugs::Bug;
 use crate::commit::front::Front;
 use crate::commit::front::Life;
 use crate::commit::tail::Tail;
+use crate::commit::turn::Turn;
 use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
 use crate::error::Error;
@@ -71,6 +74,7 @@ pub(crate) struct Commit {
     syncing: Mutex<()>,
     /// How many commits wait for the next sync; a copy for the leader, who looks without the lock.
     committing: AtomicUsize,
+    looking: Turn,
 }
 
 impl Commit {
@@ -92,7 +96,13 @@ impl Commit {
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
+            looking: Turn::new(),
         }
+    }
+
+    /// The turn to look at the marks again and again; `None` if another thread does.
+    pub(crate) fn turn_to_look(&self) -> Option<Taken<'_>> {
+        self.looking.take()
     }
 
     pub(crate) fn marks(&self) -> &Watermarks {
@@ -192,7 +202,7 @@ impl Commit {
         offset: Offset,
         hint: Option<(Offset, usize)>,
         out: &mut Vec<u8>,
-    ) -> Option<(TailSpan, usize)> {
+    ) -> Option<TailSpan> {
         self.front.lock().tail.copy(offset, hint, out)
     }
 

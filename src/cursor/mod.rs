@@ -7,6 +7,7 @@
 //!   it cannot read is an error, at which it stays.
 
 mod entry;
+mod pace;
 mod seek;
 mod source;
 mod view;
@@ -21,6 +22,7 @@ pub use wait::Wait;
 
 use crate::commit::Waiter;
 use crate::commit::Watched;
+use crate::cursor::pace::Pace;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
 use crate::error::Error;
@@ -64,6 +66,7 @@ pub struct Cursor {
     cuts: u64,
     /// The records of the span, for going back; filled when that is first asked for.
     marks: Vec<Stand>,
+    pace: Pace,
 }
 
 /// A place in front of a record.
@@ -81,7 +84,7 @@ impl Cursor {
     pub(crate) fn new(view: View, offset: Offset) -> Self {
         let stand = Stand { offset, floor: offset, at: 0 };
         let (source, span, cuts) = (Source::default(), Span::default(), view.cuts());
-        Self { view, source, span, stand, cuts, marks: Vec::new() }
+        Self { view, source, span, stand, cuts, marks: Vec::new(), pace: Pace::default() }
     }
 
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
@@ -195,10 +198,23 @@ impl Cursor {
             // No record ever comes there.
             return Ok(false);
         }
-        match self.watch()? {
-            Some(waiter) => wait::wait(&self.view, &waiter, timeout),
-            None => Ok(true),
+        if self.has_next() {
+            self.pace.gather(&self.view, self.stand.offset);
+            return Ok(true);
         }
+        if self.pace.look(&self.view, self.stand.offset, timeout) {
+            return Ok(true);
+        }
+        let Some(waiter) = self.watch()? else { return Ok(true) };
+        let start = self.view.commit.monotonic();
+        let told = wait::wait(&self.view, &waiter, timeout);
+        self.pace.note(self.view.commit.monotonic().saturating_sub(start));
+        told
+    }
+
+    /// Whether a record may be read in front of the cursor, where no compaction was.
+    fn has_next(&self) -> bool {
+        self.cuts == self.view.cuts() && self.stand.offset < self.view.high_watermark()
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows

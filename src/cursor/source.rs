@@ -138,9 +138,8 @@ impl Source {
     }
 
     fn load_tail(&mut self, view: &View, offset: Offset) -> Option<Span> {
-        let (span, skipped) = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
-        let base = view.commit.tail_frame(offset).unwrap_or(offset);
-        self.tail_hint = Some((base, skipped + self.tail.len()));
+        let span = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
+        self.tail_hint = Some(span.behind);
         self.next_frame = None;
         Some(Span {
             base: span.base_offset,

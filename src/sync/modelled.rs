@@ -6,7 +6,8 @@ use std::ops::DerefMut;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use loom::hint;
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// As `parking_lot::Mutex`: without poison.
 #[derive(Debug, Default)]
@@ -107,6 +108,7 @@ pub(crate) mod thread {
     use loom::thread;
     use loom::thread::ThreadId;
     use std::io;
+    use std::num::NonZero;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -156,6 +158,11 @@ pub(crate) mod thread {
 
     pub(crate) fn current() -> Thread {
         Thread { id: thread::current().id(), token: TOKEN.with(Arc::clone) }
+    }
+
+    /// As many as a model has threads, or nearly.
+    pub(crate) fn available_parallelism() -> io::Result<NonZero<usize>> {
+        Ok(NonZero::<usize>::MIN.saturating_add(1))
     }
 
     pub(crate) fn park() {
