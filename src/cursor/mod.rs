@@ -20,6 +20,7 @@ pub use seek::Seek;
 pub(crate) use view::View;
 pub use wait::Wait;
 
+use crate::commit::Mark;
 use crate::commit::Waiter;
 use crate::commit::Watched;
 use crate::cursor::pace::Pace;
@@ -198,17 +199,15 @@ impl Cursor {
             // No record ever comes there.
             return Ok(false);
         }
-        if self.has_next() {
-            self.pace.gather(&self.view, self.stand.offset);
-            return Ok(true);
-        }
-        if self.pace.look(&self.view, self.stand.offset, timeout) {
-            return Ok(true);
-        }
-        let Some(waiter) = self.watch()? else { return Ok(true) };
         let start = self.view.commit.monotonic();
-        let told = wait::wait(&self.view, &waiter, timeout);
-        self.pace.note(self.view.commit.monotonic().saturating_sub(start));
+        if self.has_next() || self.look(start, timeout)? {
+            return Ok(true);
+        }
+        let Some(waiter) = self.watch(self.view.mark())? else { return Ok(true) };
+        let before = self.view.commit.monotonic();
+        let left = timeout.saturating_sub(before.saturating_sub(start));
+        let told = wait::wait(&self.view, &waiter, self.view.mark(), left);
+        self.pace.note(self.view.commit.monotonic().saturating_sub(before));
         told
     }
 
@@ -217,24 +216,36 @@ impl Cursor {
         self.cuts == self.view.cuts() && self.stand.offset < self.view.high_watermark()
     }
 
+    /// Looks for a record without being woken for it, if that is worth it; tells whether there is
+    /// one.
+    fn look(&mut self, now: Duration, timeout: Duration) -> Result<bool> {
+        let offset = self.stand.offset;
+        if self.pace.is_rushed(now, offset) && self.view.mark() == Mark::Visible {
+            let Some(waiter) = self.watch(Mark::Written)? else { return Ok(true) };
+            wait::wait(&self.view, &waiter, Mark::Written, pace::REST.min(timeout))?;
+            return Ok(self.has_next());
+        }
+        Ok(self.pace.look(&self.view, offset, timeout))
+    }
+
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
         self.pass_holes();
-        let watched = self.watch();
+        let watched = self.watch(self.view.mark());
         Wait::for_watched(&self.view, watched)
     }
 
     /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
     /// also while nobody waited.
-    fn watch(&mut self) -> Result<Option<Arc<Waiter>>> {
+    fn watch(&mut self, mark: Mark) -> Result<Option<Arc<Waiter>>> {
         let target = self.stand.offset.checked_add(1).unwrap_or(Offset::MAX);
         loop {
             if self.cuts != self.view.cuts() {
                 self.catch_up()?;
             }
             let (view, cuts) = (&self.view, self.cuts);
-            match view.commit.watch(target, view.mark(), || view.cuts() == cuts)? {
+            match view.commit.watch(target, mark, || view.cuts() == cuts)? {
                 Watched::Reached => return Ok(None),
                 Watched::Waiting(waiter) => return Ok(Some(waiter)),
                 Watched::Changed => {}
@@ -304,6 +315,7 @@ impl Cursor {
                 return Err(out_of_range(offset, nearest, (start, end)));
             }
             if offset >= self.view.high_watermark() {
+                self.source.run_dry();
                 // Behind the hole at the end, if there is one, so that a wait is for a record.
                 self.stand.offset = offset;
                 return Ok(false);

@@ -23,6 +23,9 @@ const USUAL_MAX: Duration = Duration::from_micros(50);
 /// The longest that a thread looks before it sleeps.
 const LOOK_MAX: Duration = Duration::from_micros(100);
 
+/// And no less than this, if it looks at all.
+const LOOK_MIN: Duration = Duration::from_micros(2);
+
 /// How often it looks at most: a clock may stand still.
 const LOOKS_MAX: u32 = 1000;
 
@@ -32,24 +35,28 @@ const PAUSES: u32 = 8;
 /// Longer waits count as this one, so that a break of minutes is forgotten soon.
 const NOTED_MAX: Duration = Duration::from_micros(400);
 
-/// With shorter waits than this, the appender is about as fast as the reader. Who then reads each
-/// record as it comes takes the tail's lock for each; so it gives a few more the time to come.
-const BRISK: Duration = Duration::from_micros(1);
+/// Where so many records come in each microsecond, the appender is about as fast as it can be.
+const RUSH: u64 = 2;
 
-/// How many it waits for then, if they come in about a microsecond.
-const COMPANY: u64 = 24;
-const COMPANY_PAUSES: u32 = 16;
+/// The least time over which records are counted.
+const COUNTED_MIN: Duration = Duration::from_micros(20);
+
+/// How long a reader waits then for records to be written, before it looks for others.
+pub(super) const REST: Duration = Duration::from_micros(300);
 
 /// What a reader knows of its waits.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// When records were last counted, and up to which offset.
+    counted: Option<(Duration, Offset)>,
+    is_rushed: bool,
     /// The usual length of a wait, the last ones counting most.
     usual: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { usual: NOTED_MAX }
+        Self { counted: None, is_rushed: false, usual: NOTED_MAX }
     }
 }
 
@@ -57,6 +64,20 @@ impl Pace {
     /// Takes note of how long a wait took.
     pub(super) fn note(&mut self, wait: Duration) {
         self.usual = (self.usual * 3 + wait.min(NOTED_MAX)) / 4;
+    }
+
+    /// Whether a reader that has come to `offset` has an appender at full speed before it. It does
+    /// best not to take each record as it comes, which keeps the appender from its lock, but to
+    /// wait until a chunk of them is in a file, where reading them concerns nobody.
+    pub(super) fn is_rushed(&mut self, now: Duration, offset: Offset) -> bool {
+        let (since, from) = *self.counted.get_or_insert((now, offset));
+        let time = now.saturating_sub(since);
+        if time >= COUNTED_MIN {
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            self.is_rushed = offset.saturating_since(from) / micros >= RUSH;
+            self.counted = Some((now, offset));
+        }
+        self.is_rushed
     }
 
     /// Looks for a record at `offset` for as long as is worth it, and not longer than `timeout`;
@@ -67,7 +88,7 @@ impl Pace {
         }
         let Some(_turn) = view.commit.turn_to_look() else { return false };
         let start = view.commit.monotonic();
-        let limit = (self.usual * 2 + BRISK).min(LOOK_MAX).min(timeout);
+        let limit = (self.usual * 2 + LOOK_MIN).min(LOOK_MAX).min(timeout);
         for _ in 0..LOOKS_MAX {
             (0..PAUSES).for_each(|_| hint::spin_loop());
             let took = view.commit.monotonic().saturating_sub(start);
@@ -84,12 +105,5 @@ impl Pace {
             }
         }
         false
-    }
-
-    /// There is a record at `offset`: waits a moment for more, if they come that fast.
-    pub(super) fn gather(&self, view: &View, offset: Offset) {
-        if self.usual < BRISK && view.high_watermark().saturating_since(offset) < COMPANY {
-            (0..COMPANY_PAUSES).for_each(|_| hint::spin_loop());
-        }
     }
 }

@@ -78,12 +78,17 @@ impl Drop for Wait {
 }
 
 /// Blocks until the waiter is told that its record may be read; `false` if `timeout` passes first.
-pub(super) fn wait(view: &View, waiter: &Arc<Waiter>, timeout: Duration) -> Result<bool> {
+pub(super) fn wait(
+    view: &View,
+    waiter: &Arc<Waiter>,
+    mark: Mark,
+    timeout: Duration,
+) -> Result<bool> {
     match view.commit.wait_at_most(waiter, timeout) {
         Some(Told::Failed(error)) => Err(error),
         Some(_) => Ok(true),
         None => {
-            view.commit.unwatch(waiter, view.mark());
+            view.commit.unwatch(waiter, mark);
             Ok(false)
         }
     }
