@@ -49,13 +49,18 @@ fn main() {
 fn delays() {
     for rate in DELAY_RATES {
         let count = scaled(DELAY_COUNT.min(2 * rate));
-        let rounds: Vec<_> = (0..rounds()).map(|_| following::delays(rate, count)).collect();
+        let sides = [following::delays, following::limit_delays];
+        let rounds: Vec<_> =
+            (0..rounds()).map(|_| sides.map(|delays| delays(rate, count))).collect();
         for (name, share, goal) in [("p50", 0.5, 2.0), ("p99", 0.99, 10.0), ("p99.9", 0.999, 0.0)] {
-            let found = rounds.iter().map(|round| micros(following::percentile(round, share)));
-            let found = middle(found.collect());
+            let [found, limit] = [0, 1].map(|side| {
+                let sides = rounds.iter().map(|round| round.get(side).unwrap());
+                middle(sides.map(|round| micros(following::percentile(round, share))).collect())
+            });
             let goal = Some(goal).filter(|goal| rate == 50_000 && *goal > 0.0);
             let goal = goal.map(|goal| (format!("<= {goal} us"), found <= goal));
             row(&format!("append to seen, {rate}/s, one reader waits, {name}"), "us", found, goal);
+            row("limit: a word in memory", "us", limit, None);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::support::scratch;
 use crate::support::value;
 use std::hint;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use stratalog::{Cursor, Durability, Log, Options, Seek};
@@ -88,24 +88,51 @@ pub(crate) fn delays(per_second: u64, count: u64) -> Vec<Duration> {
         }
         delays
     });
-    append_paced(&log, started, per_second, count);
+    let mut value = value(RECORD_BYTES);
+    paced(started, per_second, count, |now| {
+        value.get_mut(..8).unwrap().copy_from_slice(&now.to_le_bytes());
+        log.append(&value).unwrap();
+    });
     let mut delays = reader.join().unwrap();
     delays.sort();
     delays
 }
 
-/// Appends at a rate; each record begins with the time at which it was.
-fn append_paced(log: &Log, started: Instant, per_second: u64, count: u64) {
-    let mut value = value(RECORD_BYTES);
+/// The same without a log: one thread puts the time into memory, and another looks all the time.
+pub(crate) fn limit_delays(per_second: u64, count: u64) -> Vec<Duration> {
+    let times: Vec<_> = (0..count).map(|_| AtomicU64::new(0)).collect();
+    let started = Instant::now();
+    let mut delays = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let seen = times.iter().map(|time| {
+                loop {
+                    match time.load(Ordering::Acquire) {
+                        0 => hint::spin_loop(),
+                        time => return started.elapsed() - Duration::from_nanos(time),
+                    }
+                }
+            });
+            seen.collect::<Vec<_>>()
+        });
+        let mut unset = times.iter();
+        paced(started, per_second, count, |now| {
+            unset.next().unwrap().store(now, Ordering::Release);
+        });
+        reader.join().unwrap()
+    });
+    delays.sort();
+    delays
+}
+
+/// Sends the time at a rate.
+fn paced(started: Instant, per_second: u64, count: u64, mut send: impl FnMut(u64)) {
     let begin = started.elapsed();
     for nth in 0..count {
         let due = begin + Duration::from_nanos(nth * 1_000_000_000 / per_second);
         while started.elapsed() < due {
             hint::spin_loop();
         }
-        let now = u64::try_from(started.elapsed().as_nanos()).unwrap();
-        value.get_mut(..8).unwrap().copy_from_slice(&now.to_le_bytes());
-        log.append(&value).unwrap();
+        send(u64::try_from(started.elapsed().as_nanos()).unwrap());
     }
 }
 

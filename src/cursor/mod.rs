@@ -7,16 +7,24 @@
 //!   it cannot read is an error, at which it stays.
 
 mod entry;
+mod follow;
+mod iter;
 mod pace;
 mod seek;
 mod source;
+#[cfg(feature = "stream")]
+mod stream;
 mod view;
 mod wait;
 
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;
+pub use follow::Follow;
+pub use iter::Iter;
 pub use seek::Seek;
+#[cfg(feature = "stream")]
+pub use stream::EntryStream;
 pub(crate) use view::View;
 pub use wait::Wait;
 
@@ -108,6 +116,11 @@ impl Cursor {
         let (entry, behind) = decode(&self.source, &self.span, self.stand)?;
         self.stand = behind;
         Ok(Some(entry))
+    }
+
+    /// As [`next`](Cursor::next), with bytes of its own.
+    fn next_buf(&mut self) -> Result<Option<EntryBuf>> {
+        Ok(self.next()?.map(|entry| entry.to_buf()))
     }
 
     /// The record whose offset is that of the place, if there is one. Does not look at what
@@ -234,6 +247,19 @@ impl Cursor {
         self.pass_holes();
         let watched = self.watch(self.view.mark());
         Wait::for_watched(&self.view, watched)
+    }
+
+    /// All records from here on, those to come too: an iterator that blocks at the end of the log.
+    #[must_use]
+    pub fn follow(self) -> Follow {
+        Follow::new(self)
+    }
+
+    /// As [`follow`](Cursor::follow), as a stream for any executor.
+    #[cfg(feature = "stream")]
+    #[must_use]
+    pub fn stream(self) -> EntryStream {
+        EntryStream::new(self)
     }
 
     /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
@@ -410,32 +436,4 @@ fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a
     let at = body.len() - reader.remaining();
     let stand = Stand { offset: behind, floor: behind, at };
     Ok((Entry::new(offset, span.appended_at, record), stand))
-}
-
-/// All records from a place to the high watermark, each with bytes of its own.
-///
-/// Ends at the high watermark, and after an error.
-#[derive(Debug)]
-pub struct Iter {
-    cursor: Cursor,
-    failed: bool,
-}
-
-impl Iter {
-    pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, failed: false }
-    }
-}
-
-impl Iterator for Iter {
-    type Item = Result<EntryBuf>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let next = self.cursor.next().map(|entry| entry.map(|entry| entry.to_buf())).transpose();
-        self.failed = matches!(next, Some(Err(_)));
-        next
-    }
 }

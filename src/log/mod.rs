@@ -15,6 +15,9 @@ use crate::bugs::Bug;
 use crate::compaction::Compactor;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
+#[cfg(feature = "stream")]
+use crate::cursor::EntryStream;
+use crate::cursor::Follow;
 use crate::cursor::Iter;
 use crate::cursor::Seek;
 use crate::cursor::View;
@@ -155,6 +158,26 @@ impl Log {
     /// As [`Cursor::seek`].
     pub fn iter(&self, seek: Seek) -> Result<Iter> {
         self.cursor(seek).map(Iter::new)
+    }
+
+    /// All records from a place on, those to come too: an iterator that blocks at the end of the
+    /// log until there is more, and ends when the log is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    pub fn follow(&self, seek: Seek) -> Result<Follow> {
+        self.cursor(seek).map(Cursor::follow)
+    }
+
+    /// As [`follow`](Log::follow), as a stream for any executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    #[cfg(feature = "stream")]
+    pub fn stream(&self, seek: Seek) -> Result<EntryStream> {
+        self.cursor(seek).map(Cursor::stream)
     }
 
     /// The offset of the first record there is.

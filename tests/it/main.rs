@@ -17,6 +17,7 @@ mod environment;
 mod examples;
 mod explore;
 mod failure;
+mod following;
 mod forged;
 mod golden;
 mod hostile;
@@ -32,6 +33,8 @@ mod roll;
 #[cfg(stratalog_bugs)]
 mod seeded;
 mod space;
+#[cfg(feature = "stream")]
+mod stream;
 mod stress;
 mod support;
 mod tidy;
