@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// it is in neither.
 const LOOKS_MAX: usize = 16;
 
-/// A reader that is as fast as the appender finds each record as it comes, and would take the lock of
-/// the tail for each. It gives this many the time to come, if they come within some microseconds.
+/// A reader that is as fast as the appender finds each record as it comes, and would take the lock
+/// of the tail for each. It gives this many the time to come, if they do within some microseconds.
 const COMPANY: u64 = 40;
 const COMPANY_LOOKS: u32 = 4;
 const COMPANY_PAUSES: u32 = 8;
@@ -92,6 +92,9 @@ impl Source {
     /// The span whose frame holds `offset`, from the frame's first record on.
     pub(crate) fn load_whole(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         self.jump();
+        if offset < view.commit.marks().written() {
+            return self.load(view, offset);
+        }
         match view.commit.tail_frame(offset) {
             Some(base) => self.load(view, base),
             None => self.load(view, offset),
