@@ -53,6 +53,7 @@ use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Row;
+use crate::state::Segments;
 use crate::storage::Clock;
 use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
@@ -69,6 +70,8 @@ pub(crate) struct Commit {
     marks: Watermarks,
     front: Mutex<Front>,
     writer: Mutex<Writer>,
+    /// A copy of what the writer knows of the active segment.
+    noted: Arc<Mutex<Option<Row>>>,
     /// Held while a segment is synced, until what came of it is known to all: the system tells of
     /// a failure once.
     syncing: Mutex<()>,
@@ -93,6 +96,7 @@ impl Commit {
             bell,
             marks,
             front: Mutex::new(Front::new(tail)),
+            noted: writer.noted(),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
@@ -127,6 +131,21 @@ impl Commit {
             Life::Poisoned(error) => Some(error.clone()),
             _ => None,
         }
+    }
+
+    /// The rows of the segments, the active one as it was after a write that came last or is
+    /// under way. Waits for no write, sync or roll.
+    pub(crate) fn noted_rows(&self, segments: &Segments) -> Vec<Row> {
+        // Before the list: of a segment that has ended meanwhile the list knows all.
+        let noted = *self.noted.lock();
+        let mut rows = segments.state().manifest.rows.clone();
+        if let (Some(row), Some(noted)) = (rows.last_mut(), noted)
+            && row.is_active()
+            && row.segment_id == noted.segment_id
+        {
+            *row = noted;
+        }
+        rows
     }
 
     /// The rows of the segments, the active one as it is now.

@@ -5,6 +5,7 @@
 
 mod append;
 mod async_wait;
+mod backward;
 mod compaction;
 mod compaction_beside;
 mod compaction_faults;
