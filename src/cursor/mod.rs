@@ -230,7 +230,6 @@ impl Cursor {
 
     /// As [`follow`](Cursor::follow), as a stream for any executor.
     #[cfg(feature = "stream")]
-    #[must_use]
     pub fn stream(self) -> EntryStream {
         EntryStream::new(self)
     }

@@ -43,14 +43,22 @@ use std::task::{Context, Poll};
 pub struct EntryStream {
     cursor: Cursor,
     wait: Option<Wait>,
-    /// The log is closed: no more is to come.
-    closed: bool,
-    failed: bool,
+    log: Log,
+}
+
+/// What came of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Open,
+    /// No more is to come than there is.
+    Closed,
+    /// An error was given.
+    Failed,
 }
 
 impl EntryStream {
     pub(super) fn new(cursor: Cursor) -> Self {
-        Self { cursor, wait: None, closed: false, failed: false }
+        Self { cursor, wait: None, log: Log::Open }
     }
 
     /// The cursor, which stands behind the last record it gave.
@@ -67,12 +75,12 @@ impl EntryStream {
                 };
                 self.wait = None;
                 match told {
-                    Err(error) if error.kind() == ErrorKind::Closed => self.closed = true,
+                    Err(error) if error.kind() == ErrorKind::Closed => self.log = Log::Closed,
                     told => told?,
                 }
             }
             let next = self.cursor.next_buf()?;
-            if next.is_some() || self.closed {
+            if next.is_some() || self.log == Log::Closed {
                 return Poll::Ready(Ok(next));
             }
             self.wait = Some(self.cursor.wait_async());
@@ -84,11 +92,13 @@ impl Stream for EntryStream {
     type Item = Result<EntryBuf>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.failed {
+        if self.log == Log::Failed {
             return Poll::Ready(None);
         }
         let step = self.poll_step(context);
-        self.failed = matches!(step, Poll::Ready(Err(_)));
+        if let Poll::Ready(Err(_)) = step {
+            self.log = Log::Failed;
+        }
         step.map(Result::transpose)
     }
 }

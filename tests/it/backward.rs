@@ -46,7 +46,7 @@ fn change(log: &Log, numbers: &mut Numbers) {
         }
         4 => log.truncate_to(at(end - numbers.below(length + 1) / 4)).unwrap(),
         5 => log.delete_before(at(start + numbers.below(length + 1) / 4)).unwrap(),
-        6 => drop(log.append_with(Durability::Written, record(numbers)).unwrap()),
+        6 => assert!(log.append_with(Durability::Written, record(numbers)).is_ok()),
         7..12 => {
             for _ in 0..numbers.below(30) {
                 log.append(record(numbers)).unwrap();
@@ -55,7 +55,7 @@ fn change(log: &Log, numbers: &mut Numbers) {
         _ => {
             let count = numbers.below(50);
             let batch: Vec<_> = (0..count).map(|_| record(numbers)).collect();
-            drop(log.append_batch(batch).unwrap());
+            log.append_batch(batch).unwrap();
         }
     }
 }
