@@ -120,6 +120,15 @@ impl Waiter {
         }
     }
 
+    /// As [`wait_for`](Waiter::wait_for), but gives up when it is woken for whatever reason.
+    pub(crate) fn wait_once(&self, timeout: Duration) -> Option<Told> {
+        let wake = || Wake::Thread(thread::current());
+        self.look(wake).or_else(|| {
+            thread::park_timeout(timeout);
+            self.look(wake)
+        })
+    }
+
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<()>> {
         match self.look(|| Wake::Task(waker.clone())) {
             Some(Told::Failed(error)) => Poll::Ready(Err(error)),

@@ -84,11 +84,10 @@ impl Follow {
                 // A truncation may have taken it since.
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
+                // Who waits is told of what a close makes visible, not of the close.
                 Err(error) if error.kind() == ErrorKind::Closed => {
-                    // Closing makes visible what was accepted.
-                    let last = self.cursor.next_buf()?;
-                    self.ended = last.is_none();
-                    return Ok(last);
+                    self.ended = true;
+                    return Ok(None);
                 }
                 Err(error) => return Err(error),
             }

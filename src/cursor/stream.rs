@@ -43,22 +43,12 @@ use std::task::{Context, Poll};
 pub struct EntryStream {
     cursor: Cursor,
     wait: Option<Wait>,
-    log: Log,
-}
-
-/// What came of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Log {
-    Open,
-    /// No more is to come than there is.
-    Closed,
-    /// An error was given.
-    Failed,
+    ended: bool,
 }
 
 impl EntryStream {
     pub(super) fn new(cursor: Cursor) -> Self {
-        Self { cursor, wait: None, log: Log::Open }
+        Self { cursor, wait: None, ended: false }
     }
 
     /// The cursor, which stands behind the last record it gave.
@@ -75,12 +65,16 @@ impl EntryStream {
                 };
                 self.wait = None;
                 match told {
-                    Err(error) if error.kind() == ErrorKind::Closed => self.log = Log::Closed,
+                    // Who waits is told of what a close makes visible, not of the close.
+                    Err(error) if error.kind() == ErrorKind::Closed => {
+                        self.ended = true;
+                        return Poll::Ready(Ok(None));
+                    }
                     told => told?,
                 }
             }
             let next = self.cursor.next_buf()?;
-            if next.is_some() || self.log == Log::Closed {
+            if next.is_some() {
                 return Poll::Ready(Ok(next));
             }
             self.wait = Some(self.cursor.wait_async());
@@ -92,13 +86,11 @@ impl Stream for EntryStream {
     type Item = Result<EntryBuf>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.log == Log::Failed {
+        if self.ended {
             return Poll::Ready(None);
         }
         let step = self.poll_step(context);
-        if let Poll::Ready(Err(_)) = step {
-            self.log = Log::Failed;
-        }
+        self.ended |= matches!(step, Poll::Ready(Err(_)));
         step.map(Result::transpose)
     }
 }

@@ -105,11 +105,24 @@ impl Cursor {
     fn look(&mut self, now: Duration, timeout: Duration) -> Result<bool> {
         let offset = self.stand.offset;
         if self.pace.is_rushed(now, offset) && self.view.mark() == Mark::Visible {
-            let Some(waiter) = self.watch(Mark::Written)? else { return Ok(true) };
-            wait(&self.view, &waiter, Mark::Written, REST.min(timeout))?;
-            return Ok(self.has_next());
+            let rested = self.rest(REST.min(timeout));
+            // What cannot be written may be there to be read all the same.
+            return if self.has_next() { Ok(true) } else { rested.map(|()| false) };
         }
         Ok(self.pace.look(&self.view, offset, timeout))
+    }
+
+    /// Waits until the next record is written, but not for long, whatever the clock says.
+    fn rest(&mut self, timeout: Duration) -> Result<()> {
+        let Some(waiter) = self.watch(Mark::Written)? else { return Ok(()) };
+        match waiter.wait_once(timeout) {
+            Some(Told::Failed(error)) => Err(error),
+            Some(_) => Ok(()),
+            None => {
+                self.view.commit.unwatch(&waiter, Mark::Written);
+                Ok(())
+            }
+        }
     }
 
     /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,

@@ -7,11 +7,13 @@ use crate::support::assert_kind;
 use crate::support::assert_out_of_range;
 use crate::support::assert_same;
 use crate::support::at;
+use crate::support::clock::ManualClock;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::record;
 use crate::support::records;
+use crate::support::secs;
 use crate::support::tail;
 use crate::support::task::Alarm;
 use crate::support::until;
@@ -24,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
+use stratalog::storage::Clock;
 use stratalog::{Cursor, Durability, ErrorKind, Maintenance, Options, Record, Seek};
 
 const LEVELS: [Durability; 3] = [Durability::Buffered, Durability::Written, Durability::Synced];
@@ -164,6 +167,32 @@ fn a_reader_that_keeps_up_sleeps_when_nothing_comes() {
         });
         append_all(&log, &tail(5_000));
         until(|| is_dry.load(Ordering::SeqCst));
+        log.close().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+/// It waits for a file then; a record that goes to none is seen all the same, and so is the close.
+#[test]
+fn a_reader_of_an_appender_at_full_speed_sees_what_is_not_written() {
+    let clock = ManualClock::at(secs(0));
+    let site = Site::memory().clock(&clock).options(at_level(Durability::Buffered));
+    let log = site.open();
+    let mut cursor = log.cursor(Seek::Start).unwrap();
+    assert!(!cursor.wait(Duration::ZERO).unwrap());
+    append_all(&log, &tail(1000));
+    clock.advance(Duration::from_micros(100));
+    while cursor.next().unwrap().is_some() {}
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            assert!(cursor.wait(LONG).unwrap());
+            assert_same(cursor.next().unwrap().unwrap(), at(1000), &record(1000));
+            clock.advance(Duration::from_micros(400));
+            assert_kind(cursor.wait(LONG), ErrorKind::Closed);
+        });
+        log.append(record(1000)).unwrap();
+        until(|| clock.monotonic() >= Duration::from_micros(500));
+        assert_eq!(log.written_offset(), at(0));
         log.close().unwrap();
         reader.join().unwrap();
     });
