@@ -88,7 +88,7 @@ impl Pace {
         }
         let Some(_turn) = view.commit.turn_to_look() else { return false };
         let start = view.commit.monotonic();
-        let limit = (self.usual * 2 + LOOK_MIN).min(LOOK_MAX).min(timeout);
+        let limit = (self.usual * 5 + LOOK_MIN).min(LOOK_MAX).min(timeout);
         for _ in 0..LOOKS_MAX {
             (0..PAUSES).for_each(|_| hint::spin_loop());
             let took = view.commit.monotonic().saturating_sub(start);
@@ -99,7 +99,7 @@ impl Pace {
             if took >= limit {
                 return false;
             }
-            if took > self.usual {
+            if took > self.usual * 2 {
                 // The appender may be waiting for this core.
                 thread::yield_now();
             }
