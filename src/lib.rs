@@ -90,6 +90,9 @@ pub use compaction::LeftAside;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;
+#[cfg(feature = "stream")]
+pub use cursor::EntryStream;
+pub use cursor::Follow;
 pub use cursor::Headers;
 pub use cursor::Iter;
 pub use cursor::Seek;

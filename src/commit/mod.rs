@@ -21,6 +21,7 @@ mod group;
 mod models;
 mod swap;
 mod tail;
+mod turn;
 mod waiters;
 mod watermarks;
 mod writer;
@@ -34,6 +35,7 @@ pub(crate) use group::Watched;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
+pub(crate) use turn::Taken;
 pub(crate) use waiters::Mark;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
@@ -44,12 +46,14 @@ use crate::bugs::Bug;
 use crate::commit::front::Front;
 use crate::commit::front::Life;
 use crate::commit::tail::Tail;
+use crate::commit::turn::Turn;
 use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
 use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Row;
+use crate::state::Segments;
 use crate::storage::Clock;
 use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
@@ -66,11 +70,14 @@ pub(crate) struct Commit {
     marks: Watermarks,
     front: Mutex<Front>,
     writer: Mutex<Writer>,
+    /// A copy of what the writer knows of the active segment.
+    noted: Arc<Mutex<Option<Row>>>,
     /// Held while a segment is synced, until what came of it is known to all: the system tells of
     /// a failure once.
     syncing: Mutex<()>,
     /// How many commits wait for the next sync; a copy for the leader, who looks without the lock.
     committing: AtomicUsize,
+    looking: Turn,
 }
 
 impl Commit {
@@ -89,10 +96,17 @@ impl Commit {
             bell,
             marks,
             front: Mutex::new(Front::new(tail)),
+            noted: writer.noted(),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
+            looking: Turn::new(),
         }
+    }
+
+    /// The turn to look at the marks again and again; `None` if another thread does.
+    pub(crate) fn turn_to_look(&self) -> Option<Taken<'_>> {
+        self.looking.take()
     }
 
     pub(crate) fn marks(&self) -> &Watermarks {
@@ -117,6 +131,21 @@ impl Commit {
             Life::Poisoned(error) => Some(error.clone()),
             _ => None,
         }
+    }
+
+    /// The rows of the segments, the active one as it was after a write that came last or is
+    /// under way. Waits for no write, sync or roll.
+    pub(crate) fn noted_rows(&self, segments: &Segments) -> Vec<Row> {
+        // Before the list: of a segment that has ended meanwhile the list knows all.
+        let noted = *self.noted.lock();
+        let mut rows = segments.state().manifest.rows.clone();
+        if let (Some(row), Some(noted)) = (rows.last_mut(), noted)
+            && row.is_active()
+            && row.segment_id == noted.segment_id
+        {
+            *row = noted;
+        }
+        rows
     }
 
     /// The rows of the segments, the active one as it is now.
@@ -192,7 +221,7 @@ impl Commit {
         offset: Offset,
         hint: Option<(Offset, usize)>,
         out: &mut Vec<u8>,
-    ) -> Option<(TailSpan, usize)> {
+    ) -> Option<TailSpan> {
         self.front.lock().tail.copy(offset, hint, out)
     }
 

@@ -1,4 +1,4 @@
-//! A cursor as an iterator of the standard library: each record with bytes of its own.
+//! The records there are, as an iterator.
 
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
@@ -26,7 +26,7 @@ impl Iterator for Iter {
         if self.failed {
             return None;
         }
-        let next = self.cursor.next().map(|entry| entry.map(|entry| entry.to_buf())).transpose();
+        let next = self.cursor.next_buf().transpose();
         self.failed = matches!(next, Some(Err(_)));
         next
     }

@@ -6,23 +6,31 @@
 //! - It never shows a record at or above the high watermark, and never skips one in silence: what
 //!   it cannot read is an error, at which it stays.
 
+mod back;
 mod entry;
+mod follow;
 mod iter;
+mod pace;
 mod seek;
 mod source;
+#[cfg(feature = "stream")]
+mod stream;
 mod view;
 mod wait;
 
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;
+pub use follow::Follow;
 pub use iter::Iter;
 pub use seek::Seek;
+#[cfg(feature = "stream")]
+pub use stream::EntryStream;
 pub(crate) use view::View;
 pub use wait::Wait;
 
-use crate::commit::Waiter;
-use crate::commit::Watched;
+use crate::cursor::back::Marks;
+use crate::cursor::pace::Pace;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
 use crate::error::Error;
@@ -34,7 +42,6 @@ use crate::format::record;
 use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A place in the log, from which records are read in either direction.
@@ -45,8 +52,7 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use stratalog::{storage::MemoryStorage, Options, Seek};
+/// # /// # use stratalog::{storage::MemoryStorage, Options, Seek};
 /// # let log = Options::new().storage(Arc::new(MemoryStorage::new())).open("orders")?;
 /// log.append_batch(["a", "b", "c"])?;
 /// let mut cursor = log.cursor(Seek::Start)?;
@@ -64,8 +70,8 @@ pub struct Cursor {
     stand: Stand,
     /// The count of the log's cuts when it last looked.
     cuts: u64,
-    /// The records of the span, for going back; filled when that is first asked for.
-    marks: Vec<Stand>,
+    marks: Marks,
+    pace: Pace,
 }
 
 /// A place in front of a record.
@@ -83,7 +89,7 @@ impl Cursor {
     pub(crate) fn new(view: View, offset: Offset) -> Self {
         let stand = Stand { offset, floor: offset, at: 0 };
         let (source, span, cuts) = (Source::default(), Span::default(), view.cuts());
-        Self { view, source, span, stand, cuts, marks: Vec::new() }
+        Self { view, source, span, stand, cuts, marks: Marks::default(), pace: Pace::default() }
     }
 
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
@@ -106,6 +112,11 @@ impl Cursor {
         let (entry, behind) = decode(&self.source, &self.span, self.stand)?;
         self.stand = behind;
         Ok(Some(entry))
+    }
+
+    /// As [`next`](Cursor::next), with bytes of its own.
+    fn next_buf(&mut self) -> Result<Option<EntryBuf>> {
+        Ok(self.next()?.map(|entry| entry.to_buf()))
     }
 
     /// The record whose offset is that of the place, if there is one. Does not look at what
@@ -141,6 +152,9 @@ impl Cursor {
         let found = loop {
             if self.cuts != self.view.cuts() {
                 self.catch_up()?;
+            }
+            if let Some(before) = self.marks.at_hand(self.stand.offset) {
+                break Ok(Some(before));
             }
             let found = self.load_before();
             if self.cuts == self.view.cuts() {
@@ -197,65 +211,27 @@ impl Cursor {
             // No record ever comes there.
             return Ok(false);
         }
-        match self.watch()? {
-            Some(waiter) => wait::wait(&self.view, &waiter, timeout),
-            None => Ok(true),
-        }
+        self.wait_here(timeout)
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
     pub fn wait_async(&mut self) -> Wait {
         self.pass_holes();
-        let watched = self.watch();
+        let watched = self.watch(self.view.mark());
         Wait::for_watched(&self.view, watched)
     }
 
-    /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
-    /// also while nobody waited.
-    fn watch(&mut self) -> Result<Option<Arc<Waiter>>> {
-        let target = self.stand.offset.checked_add(1).unwrap_or(Offset::MAX);
-        loop {
-            if self.cuts != self.view.cuts() {
-                self.catch_up()?;
-            }
-            let (view, cuts) = (&self.view, self.cuts);
-            match view.commit.watch(target, view.mark(), || view.cuts() == cuts)? {
-                Watched::Reached => return Ok(None),
-                Watched::Waiting(waiter) => return Ok(Some(waiter)),
-                Watched::Changed => {}
-            }
-        }
+    /// All records from here on, those to come too: an iterator that blocks at the end of the log.
+    #[must_use]
+    pub fn follow(self) -> Follow {
+        Follow::new(self)
     }
 
-    /// The place in front of the record before, whose span is loaded; `None` at the start.
-    fn load_before(&mut self) -> Result<Option<Stand>> {
-        let start = self.view.start();
-        loop {
-            let stand = self.stand.offset;
-            if stand < start {
-                return Err(out_of_range(stand, start, (start, self.view.end())));
-            }
-            let span = self.span;
-            let before = if span.base < stand { self.mark_before(&span, stand)? } else { None };
-            match before {
-                Some(before) if before.offset >= start => return Ok(Some(before)),
-                Some(_) => return Ok(None),
-                None => {}
-            }
-            // Nothing before it in this span: on to the span in front. One without records counts
-            // as well, or it would be loaded again and again.
-            let limit = if span.base < span.end { span.base.min(stand) } else { stand };
-            // Nor does it go back to what may not be read yet.
-            let limit = limit.min(self.view.high_watermark());
-            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
-                return Ok(None);
-            };
-            let Some(span) = self.source.load_whole(&self.view, last)? else {
-                return Ok(None);
-            };
-            self.enter(span);
-        }
+    /// As [`follow`](Cursor::follow), as a stream for any executor.
+    #[cfg(feature = "stream")]
+    pub fn stream(self) -> EntryStream {
+        EntryStream::new(self)
     }
 
     /// Where compaction has removed all that was in front of the cursor, waiting for that offset
@@ -290,6 +266,7 @@ impl Cursor {
                 return Err(out_of_range(offset, nearest, (start, end)));
             }
             if offset >= self.view.high_watermark() {
+                self.source.run_dry();
                 // Behind the hole at the end, if there is one, so that a wait is for a record.
                 self.stand.offset = offset;
                 return Ok(false);
@@ -350,20 +327,6 @@ impl Cursor {
         self.stand = Stand { offset, ..stand };
         Ok(())
     }
-
-    /// The place in front of the last record of the span below `offset`.
-    fn mark_before(&mut self, span: &Span, offset: Offset) -> Result<Option<Stand>> {
-        if self.marks.is_empty() {
-            let mut stand = Stand { offset: span.base, floor: span.base, at: 0 };
-            while stand.at < span.len {
-                let (entry, behind) = decode(&self.source, span, stand)?;
-                self.marks.push(Stand { offset: entry.offset(), ..stand });
-                stand = behind;
-            }
-        }
-        let after = self.marks.partition_point(|mark| mark.offset < offset);
-        Ok(after.checked_sub(1).and_then(|last| self.marks.get(last)).copied())
-    }
 }
 
 /// The record at a place in a span, and the place behind it.
@@ -375,13 +338,19 @@ fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a
         Ok(record) => record,
         Err(why) => return Err(source.malformed(span, stand.floor, why)),
     };
-    let offset = stand.floor.checked_add(record.offset_step).filter(|offset| *offset < span.end);
-    let Some(offset) = offset else {
-        let why = DecodeError::Malformed("more records than the frame covers");
-        return Err(source.malformed(span, stand.floor, why));
-    };
+    let offset = placed(source, span, stand.floor, record.offset_step)?;
     let behind = offset.checked_add(1).unwrap_or(Offset::MAX);
     let at = body.len() - reader.remaining();
     let stand = Stand { offset: behind, floor: behind, at };
     Ok((Entry::new(offset, span.appended_at, record), stand))
+}
+
+/// The offset of a record of a span.
+#[inline]
+fn placed(source: &Source, span: &Span, floor: Offset, step: u64) -> Result<Offset> {
+    let offset = floor.checked_add(step).filter(|offset| *offset < span.end);
+    offset.ok_or_else(|| {
+        let why = DecodeError::Malformed("more records than the frame covers");
+        source.malformed(span, floor, why)
+    })
 }

@@ -8,6 +8,7 @@ use crate::format::bytes::DecodeError;
 use crate::segment::Frame;
 use crate::segment::Records;
 use crate::segment::Window;
+use crate::sync::hint;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::sync::Arc;
@@ -15,6 +16,12 @@ use std::sync::Arc;
 /// How often a reader looks for a record that moves from memory to a file before it concludes that
 /// it is in neither.
 const LOOKS_MAX: usize = 16;
+
+/// A reader that is as fast as the appender finds each record as it comes, and would take the lock
+/// of the tail for each. It gives this many the time to come, if they do within some microseconds.
+const COMPANY: u64 = 40;
+const COMPANY_LOOKS: u32 = 4;
+const COMPANY_PAUSES: u32 = 8;
 
 /// Bytes of records, and where more of them are.
 #[derive(Debug, Default)]
@@ -25,6 +32,8 @@ pub(crate) struct Source {
     tail: Vec<u8>,
     /// Base of the tail's frame, and where in its body the copy ended.
     tail_hint: Option<(Offset, usize)>,
+    /// Whether there has been something to read ever since it read from the tail.
+    keeps_pace: bool,
 }
 
 /// A run of records that are read from one body; by default an empty one.
@@ -56,6 +65,11 @@ impl Source {
         self.tail_hint = None;
     }
 
+    /// There is nothing more to read.
+    pub(crate) fn run_dry(&mut self) {
+        self.keeps_pace = false;
+    }
+
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         for _ in 0..LOOKS_MAX {
@@ -78,6 +92,9 @@ impl Source {
     /// The span whose frame holds `offset`, from the frame's first record on.
     pub(crate) fn load_whole(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         self.jump();
+        if offset < view.commit.marks().written() {
+            return self.load(view, offset);
+        }
         match view.commit.tail_frame(offset) {
             Some(base) => self.load(view, base),
             None => self.load(view, offset),
@@ -138,9 +155,11 @@ impl Source {
     }
 
     fn load_tail(&mut self, view: &View, offset: Offset) -> Option<Span> {
-        let (span, skipped) = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
-        let base = view.commit.tail_frame(offset).unwrap_or(offset);
-        self.tail_hint = Some((base, skipped + self.tail.len()));
+        if std::mem::replace(&mut self.keeps_pace, true) {
+            await_company(view, offset);
+        }
+        let span = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
+        self.tail_hint = Some(span.behind);
         self.next_frame = None;
         Some(Span {
             base: span.base_offset,
@@ -176,5 +195,15 @@ impl Source {
             }
             None => error,
         }
+    }
+}
+
+/// Waits a moment for records behind the one at `offset`.
+fn await_company(view: &View, offset: Offset) {
+    for _ in 0..COMPANY_LOOKS {
+        if view.high_watermark().saturating_since(offset) >= COMPANY {
+            return;
+        }
+        (0..COMPANY_PAUSES).for_each(|_| hint::spin_loop());
     }
 }

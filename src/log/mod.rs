@@ -14,6 +14,9 @@ pub use stats::Stats;
 use crate::bugs::Bug;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
+#[cfg(feature = "stream")]
+use crate::cursor::EntryStream;
+use crate::cursor::Follow;
 use crate::cursor::Iter;
 use crate::cursor::Seek;
 use crate::cursor::View;
@@ -161,6 +164,26 @@ impl Log {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// All records from a place on, those to come too: an iterator that blocks at the end of the
+    /// log until there is more, and ends when the log is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    pub fn follow(&self, seek: Seek) -> Result<Follow> {
+        self.cursor(seek).map(Cursor::follow)
+    }
+
+    /// As [`follow`](Log::follow), as a stream for any executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    #[cfg(feature = "stream")]
+    pub fn stream(&self, seek: Seek) -> Result<EntryStream> {
+        self.cursor(seek).map(Cursor::stream)
     }
 
     /// The offset of the first record there is.

@@ -95,7 +95,7 @@ impl Log {
     /// The segments that have been begun, the oldest first.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        let rows = self.commit().rows();
+        let rows = self.commit().noted_rows(&self.view().segments);
         let info = |row: &crate::format::manifest::Row| {
             let has_records = row.record_count > 0;
             SegmentInfo {
@@ -114,7 +114,7 @@ impl Log {
         rows.iter().map(info).collect()
     }
 
-    /// What an operator asks for. Takes time for each segment, and may wait for a write.
+    /// What an operator asks for. Takes time for each segment, and waits for no write or sync.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let segments = self.segments();

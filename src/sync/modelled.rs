@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::sync::TryLockError;
 use std::time::Duration;
 
+pub(crate) use loom::hint;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// As `parking_lot::Mutex`: without poison.
@@ -116,6 +117,7 @@ pub(crate) mod thread {
     use loom::sync::Notify;
     use loom::thread;
     use std::io;
+    use std::num::NonZero;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -165,6 +167,11 @@ pub(crate) mod thread {
 
     pub(crate) fn current() -> Thread {
         Thread { id: thread::current().id(), token: TOKEN.with(Arc::clone) }
+    }
+
+    /// As many as a model has threads, or nearly.
+    pub(crate) fn available_parallelism() -> io::Result<NonZero<usize>> {
+        Ok(NonZero::<usize>::MIN.saturating_add(1))
     }
 
     pub(crate) fn park() {

@@ -9,11 +9,29 @@ use std::process::Command;
 /// Each example, and the words its output has in this order.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
+        "causality",
+        &[
+            "1 shop [order-17] may 17 pay 30?\n2 bank [order-17] it may\n3 shop [order-17] thank you",
+            "4 shop [order-18] may 18 pay 5?\n5 bank [order-18] it may\n6 shop [order-18] thank you",
+            "after a restart the shop goes on at 7",
+        ],
+    ),
+    (
         "changelog_table",
         &[
             "appended 4933 changes, compacted ",
             "compacted up to offset 4933: ",
             "the log holds 122 records, and replays to the same table\n",
+        ],
+    ),
+    (
+        "partitions",
+        &[
+            "20000 records in 4 partitions",
+            "customer-17 is in partition 3, here and everywhere",
+            "read in parallel: 1000 keys, each in its order",
+            "so there are not 6 partitions",
+            "copied to 6: 1000 keys, each in its order",
         ],
     ),
     (

@@ -5,6 +5,7 @@
 
 mod append;
 mod async_wait;
+mod backward;
 mod compaction;
 mod compaction_beside;
 mod compaction_faults;
@@ -22,6 +23,7 @@ mod events;
 mod examples;
 mod explore;
 mod failure;
+mod following;
 mod forged;
 mod golden;
 mod hostile;
@@ -38,6 +40,8 @@ mod roll;
 #[cfg(stratalog_bugs)]
 mod seeded;
 mod space;
+#[cfg(feature = "stream")]
+mod stream;
 mod stress;
 mod support;
 mod tidy;

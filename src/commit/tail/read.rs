@@ -17,6 +17,8 @@ pub(crate) struct TailSpan {
     pub(crate) base_offset: Offset,
     pub(crate) end_offset: Offset,
     pub(crate) appended_at: Timestamp,
+    /// Where the copy ended: the frame's base, and the place in its body.
+    pub(crate) behind: (Offset, usize),
 }
 
 impl Tail {
@@ -29,7 +31,7 @@ impl Tail {
         offset: Offset,
         hint: Option<(Offset, usize)>,
         out: &mut Vec<u8>,
-    ) -> Option<(TailSpan, usize)> {
+    ) -> Option<TailSpan> {
         let (body, base, end, at) = self.frame_for(offset)?;
         let skip = match hint {
             Some((frame, place)) if frame == base => place,
@@ -37,7 +39,8 @@ impl Tail {
         };
         out.clear();
         out.extend_from_slice(body.get(skip..)?);
-        Some((TailSpan { base_offset: offset, end_offset: end, appended_at: at }, skip))
+        let behind = (base, body.len());
+        Some(TailSpan { base_offset: offset, end_offset: end, appended_at: at, behind })
     }
 
     /// The base offset of the frame that covers `offset`.

@@ -9,8 +9,10 @@ use crate::format::manifest::RowState;
 use crate::segment;
 use crate::segment::Cut;
 use crate::state::Takes;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::sync::Arc;
 
 impl Writer {
     /// The offset of the first record there is.
@@ -119,6 +121,11 @@ impl Writer {
             *row = active.row(RowState::Active);
         }
         rows
+    }
+
+    /// Where the row of the active segment is noted after each write.
+    pub(crate) fn noted(&self) -> Arc<Mutex<Option<Row>>> {
+        Arc::clone(&self.noted)
     }
 
     fn cut_at(&self, row: &Row, end: Offset) -> Result<Cut, Failure> {

@@ -33,6 +33,7 @@ use crate::segment::NewSegment;
 use crate::segment::Reading;
 use crate::state::Segments;
 use crate::storage::Handle;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use std::sync::Arc;
 
@@ -65,6 +66,8 @@ pub(crate) struct Writer {
     /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
     /// it, or a new length that is not synced.
     has_tried: bool,
+    /// The row of the active segment after the last write, for those who must not wait for a write.
+    noted: Arc<Mutex<Option<Row>>>,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -83,11 +86,13 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
+        let noted = active.as_ref().map(|active| active.row(RowState::Active));
         Self {
             segments,
             reading,
             segment_bytes,
             active,
+            noted: Arc::new(Mutex::new(noted)),
             unsynced: Vec::new(),
             residue: 0,
             has_tried: false,
@@ -138,7 +143,10 @@ impl Writer {
             active.zero_ahead(chunk.bytes.len() as u64, self.segment_bytes);
         }
         match active.write(&chunk.bytes, chunk.notes()) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                *self.noted.lock() = Some(active.row(RowState::Active));
+                Ok(())
+            }
             Err(partial) if partial.error.kind() == ErrorKind::StorageFull => {
                 self.residue = partial.written;
                 Err(Failure::Refused(partial.error))
