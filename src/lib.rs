@@ -59,6 +59,7 @@
 //! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
 mod bugs;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod cursor;

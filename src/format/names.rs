@@ -10,6 +10,9 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 /// Space for the next manifest.
 pub(crate) const MANIFEST_NEXT: &str = "MANIFEST.next";
 
+/// A segment on its way into a checkpoint, in the place of a shorter copy of it.
+pub(crate) const SEGMENT_NEXT: &str = "SEGMENT.next";
+
 const BASE_OFFSET_DIGITS: usize = 20;
 const SEGMENT_ID_DIGITS: usize = 8;
 
@@ -34,6 +37,7 @@ pub(crate) enum Name {
     Lock,
     Manifest,
     ManifestNext,
+    SegmentNext,
     Segment { base_offset: Offset, segment_id: u64 },
     Index { base_offset: Offset, segment_id: u64 },
 }
@@ -45,6 +49,7 @@ pub(crate) fn parse(name: &OsStr) -> Option<Name> {
         LOCK => return Some(Name::Lock),
         MANIFEST => return Some(Name::Manifest),
         MANIFEST_NEXT => return Some(Name::ManifestNext),
+        SEGMENT_NEXT => return Some(Name::SegmentNext),
         _ => {}
     }
     let (stem, kind) = name.split_once('.')?;

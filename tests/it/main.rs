@@ -5,6 +5,8 @@
 
 mod append;
 mod async_wait;
+mod checkpoint;
+mod checkpoint_load;
 mod compaction;
 mod compaction_beside;
 mod compaction_faults;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["segment", "manifest"],
     &["state"],
     &["commit"],
-    &["cursor", "compaction"],
+    &["cursor", "compaction", "checkpoint"],
     &["log", "fuzzing"],
     &["lib"],
 ];

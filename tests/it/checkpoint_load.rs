@@ -1,0 +1,112 @@
+//! Checkpoints of a log that is written to, rolled, cut from the front and compacted meanwhile.
+
+use crate::support::at;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use stratalog::{Compaction, Durability, Log, Offset, Options, Record, Retention, Seek};
+
+const ROUNDS: u64 = 150;
+const KEYS: u64 = 40;
+
+/// What a checkpoint held, and what it had to hold.
+struct Taken {
+    durable: Offset,
+    start: Offset,
+    end: Offset,
+    rows: BTreeMap<Offset, (Vec<u8>, Vec<u8>)>,
+}
+
+fn options() -> Options {
+    let compaction = Compaction::new().tombstone_retention(std::time::Duration::ZERO);
+    Options::new()
+        .segment_bytes(8 << 10)
+        .compaction(compaction)
+        .retention(Retention::new().max_bytes(30 << 10))
+        .durability(Durability::Written)
+}
+
+fn rows(log: &Log) -> BTreeMap<Offset, (Vec<u8>, Vec<u8>)> {
+    let entries = log.iter(Seek::Start).unwrap().map(Result::unwrap);
+    let pair = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
+    entries.map(|entry| (entry.offset(), (pair(entry.key()), entry.value().to_vec()))).collect()
+}
+
+/// Each opens, and is a prefix of the log at least as long as what was durable when it began, but
+/// for what retention and compaction took.
+#[test]
+fn a_checkpoint_under_load_is_a_prefix_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = options().open(dir.path().join("log")).unwrap();
+    let all = Mutex::new(BTreeMap::new());
+    let is_over = AtomicBool::new(false);
+    let mut taken = Vec::new();
+    thread::scope(|scope| {
+        for writer in 0..2_u64 {
+            let (log, all, is_over) = (&log, &all, &is_over);
+            scope.spawn(move || {
+                let mut number = writer;
+                while !is_over.load(Ordering::Relaxed) {
+                    number += 2;
+                    let key =
+                        if number % 3 == 0 { Vec::new() } else { vec![(number % KEYS) as u8] };
+                    let value = format!("{number} ").repeat(1 + number as usize % 40).into_bytes();
+                    let mut record = Record::new(value.clone());
+                    if !key.is_empty() {
+                        record = record.key(key.clone());
+                    }
+                    let level = [Durability::Buffered, Durability::Written, Durability::Synced];
+                    let offset = log.append_with(level[number as usize / 7 % 3], record).unwrap();
+                    all.lock().unwrap().insert(offset, (key, value));
+                }
+            });
+        }
+        let (shaper, over) = (log.clone(), &is_over);
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                shaper.compact().unwrap();
+                shaper.enforce_retention().unwrap();
+                shaper.roll().unwrap();
+            }
+        });
+        for round in 0..ROUNDS {
+            let target = dir.path().join(format!("backup {}", round % 3));
+            if round % 17 == 0 {
+                drop(std::fs::remove_dir_all(&target));
+            }
+            let durable = log.durable_offset();
+            let end = log.checkpoint(&target).unwrap();
+            let copy = options().open(&target).unwrap();
+            assert!(copy.recovery().is_clean() && copy.recovery().removed_files() == 0);
+            assert_eq!(copy.end_offset(), end);
+
+            taken.push(Taken { durable, start: copy.start_offset(), end, rows: rows(&copy) });
+            // It was only read.
+            copy.close().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let all = all.into_inner().unwrap();
+    assert!(taken.iter().any(|one| one.start > at(0)), "retention took nothing");
+    let mut holes = 0;
+    for one in &taken {
+        assert!(one.end >= one.durable);
+        let mut later = std::collections::BTreeSet::new();
+        for offset in (one.start.get()..one.end.get()).rev().map(at) {
+            let (key, value) = &all[&offset];
+            match one.rows.get(&offset) {
+                Some(row) => assert_eq!(row, &(key.clone(), value.clone())),
+                None => {
+                    holes += 1;
+                    assert!(later.contains(key), "{offset} is missing, and has no later one");
+                }
+            }
+            if !key.is_empty() {
+                later.insert(key.clone());
+            }
+        }
+        assert!(one.rows.keys().all(|offset| (one.start..one.end).contains(offset)));
+    }
+    assert!(holes > 0, "compaction took nothing");
+}
