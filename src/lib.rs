@@ -76,6 +76,7 @@ mod segment;
 mod state;
 pub mod storage;
 mod sync;
+mod tools;
 mod units;
 
 #[cfg(stratalog_bugs)]
@@ -108,6 +109,14 @@ pub use retention::Kept;
 pub use retention::Retention;
 pub use retention::RetentionReport;
 pub use state::Recovery;
+pub use tools::Damage;
+pub use tools::Keep;
+pub use tools::RepairOptions;
+pub use tools::RepairReport;
+pub use tools::VerifyOptions;
+pub use tools::VerifyReport;
+pub use tools::repair;
+pub use tools::verify;
 pub use units::Offset;
 pub use units::Position;
 pub use units::Timestamp;

@@ -29,6 +29,7 @@ mod plan;
 mod report;
 mod rewrite;
 
+pub(crate) use output::Output;
 pub(crate) use pace::Pause;
 pub use report::CompactionReport;
 pub use report::LeftAside;

@@ -31,6 +31,18 @@ fn stem(base_offset: Offset, segment_id: u64) -> String {
     format!("{base_offset:0BASE_OFFSET_DIGITS$}-{segment_id:0SEGMENT_ID_DIGITS$}")
 }
 
+/// The name of a directory with files that a repair has set aside.
+pub(crate) fn damaged(number: u64) -> String {
+    format!("{DAMAGED}{number:0SEGMENT_ID_DIGITS$}")
+}
+
+/// The number in such a name.
+pub(crate) fn damaged_number(name: &OsStr) -> Option<u64> {
+    number(name.to_str()?.strip_prefix(DAMAGED)?, SEGMENT_ID_DIGITS)
+}
+
+const DAMAGED: &str = "damaged-";
+
 /// A file of ours, as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {

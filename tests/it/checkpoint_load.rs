@@ -90,6 +90,14 @@ fn a_checkpoint_under_load_is_a_prefix_of_the_log() {
             let copy = Log::open(&target).unwrap();
             assert!(copy.recovery().is_clean() && copy.recovery().removed_files() == 0);
             assert_eq!(copy.end_offset(), end);
+            let look = |path: &std::path::Path| {
+                let report = stratalog::verify(path, &stratalog::VerifyOptions::new()).unwrap();
+                assert!(report.is_sound(), "{report}");
+                report
+            };
+            assert_eq!(look(&target).end_offset(), end);
+            // And the log itself, while it is written to.
+            look(&dir.path().join("log"));
 
             taken.push(Taken { durable, start: copy.start_offset(), end, rows: rows(&copy) });
             // It was only read.

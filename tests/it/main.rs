@@ -29,6 +29,8 @@ mod order;
 mod recovery;
 mod refused_roll;
 mod regression;
+mod repair;
+mod repair_crash;
 mod retention;
 mod roll;
 #[cfg(stratalog_bugs)]

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["state"],
     &["commit"],
     &["cursor", "compaction", "checkpoint"],
-    &["log", "fuzzing"],
+    &["log", "fuzzing", "tools"],
     &["lib"],
 ];
 
