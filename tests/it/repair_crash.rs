@@ -2,6 +2,7 @@
 
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::clock::ManualClock;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -11,7 +12,9 @@ use crate::support::image::read_rows;
 use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::records;
+use crate::support::secs;
 use std::io;
+use std::sync::Arc;
 use stratalog::{Log, RepairOptions, RepairReport, Result};
 
 /// What is damaged.
@@ -27,7 +30,8 @@ const HURTS: [Hurt; 4] = [Hurt::Sealed, Hurt::Active, Hurt::Manifest, Hurt::All]
 
 fn machine(hurt: Hurt) -> FaultyStorage {
     let machine = FaultyStorage::memory();
-    let log = tiny(machine.process()).open(DIR).unwrap();
+    let clock = Arc::new(ManualClock::at(secs(1000)));
+    let log = tiny(machine.process()).clock(clock).open(DIR).unwrap();
     append_all(&log, &records(0..15));
     log.truncate_to(at(12)).unwrap();
     append_all(&log, &records(15..29));
