@@ -20,6 +20,9 @@ impl Log {
     /// that is possible; else they are copied. A log that a failed write has poisoned can be
     /// copied too.
     ///
+    /// What is linked is one file under two names: a checkpoint on the same disk is safe from what
+    /// is done to the log, and not from a disk that fails. Copy it elsewhere for that.
+    ///
     /// `target` must be missing or empty, or an earlier checkpoint of this log: then only what is
     /// new is linked or copied, what has gone is removed, and wherever the call ends, with an error
     /// or a crash, the directory is the earlier checkpoint or the new one. A first checkpoint that
@@ -31,8 +34,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is something else in `target`, or a
-    /// log that has been written to; [`Locked`](crate::ErrorKind::Locked) if it is open or being
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is something else in `target`, or
+    /// a log that has been written to; [`Locked`](crate::ErrorKind::Locked) if it is open or being
     /// written; [`StorageFull`](crate::ErrorKind::StorageFull) and [`Io`](crate::ErrorKind::Io) as
     /// the system reports; [`Corrupt`](crate::ErrorKind::Corrupt) if the target or the last
     /// records are damaged; [`Closed`](crate::ErrorKind::Closed). The log itself is unharmed.

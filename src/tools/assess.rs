@@ -60,6 +60,7 @@ pub(super) fn by_manifest(
     }
     seal_what_is_proven(&mut parts);
     parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
+    is_manifest_wrong |= parts.len() < manifest.rows.len();
     let mut aside = Vec::new();
     for file in files {
         let is_named = manifest

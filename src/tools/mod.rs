@@ -104,8 +104,8 @@ impl RepairOptions {
 }
 
 /// Reads all of the log in the directory `path` and tells what is damaged, what is left, and what
-/// [`repair`] would do. Changes nothing and takes no lock: the log may be open and written to. Takes
-/// time for all of it, and memory for one frame and some numbers a segment.
+/// [`repair`] would do. Changes nothing and takes no lock: the log may be open and written to.
+/// Takes time for all of it, and memory for one frame and some numbers a segment.
 ///
 /// # Errors
 ///
@@ -154,8 +154,8 @@ pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyR
 /// # Errors
 ///
 /// [`Locked`](ErrorKind::Locked) if the log is open;
-/// [`Corrupt`](ErrorKind::Corrupt) if nothing that makes a log is left; otherwise as [`verify`], and
-/// [`StorageFull`](ErrorKind::StorageFull).
+/// [`Corrupt`](ErrorKind::Corrupt) if nothing that makes a log is left; otherwise as [`verify`],
+/// and [`StorageFull`](ErrorKind::StorageFull).
 ///
 /// # Examples
 ///

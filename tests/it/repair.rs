@@ -91,7 +91,6 @@ fn check_repair(image: &Image, all: &Rows, may_be_lost: &[Offset], story: &str) 
         let gone: Vec<_> = all.keys().filter(is_gone).collect();
         // A torn tail is no damage: a crash could have left it.
         assert!(gone.is_empty() || gone == [&at(19)], "{story}: damage is not seen");
-        assert_eq!(gone.is_empty(), report.notes().is_empty(), "{story}: {report}");
     }
     let log = tiny(Arc::new(storage.clone())).open(DIR);
     let log = log.unwrap_or_else(|error| panic!("{story}: {error}\n{report}"));
