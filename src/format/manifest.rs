@@ -60,7 +60,7 @@ impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let header = RawHeader {
             preamble: Preamble::new(MAGIC),
-            flags: flags(self.closed, self.origin),
+            flags: flags(if self.closed { FLAG_CLOSED } else { 0 }, self.origin),
             // More rows than that would be refused when the manifest is read.
             row_count: u32::try_from(self.rows.len()).unwrap_or(u32::MAX).into(),
             log_id: self.log_id.into(),
@@ -175,7 +175,7 @@ impl RawHeader {
         if self.flags.get() & !known != 0 {
             return Err(DecodeError::Unknown("a flag of the manifest"));
         }
-        if self.flags != flags(self.flags.get() & FLAG_CLOSED != 0, self.origin()) {
+        if self.flags != flags(self.flags.get() & FLAG_CLOSED, self.origin()) {
             return Err(DecodeError::Malformed("unfinished, and no checkpoint"));
         }
         check_reserved(&self.reserved)
@@ -197,13 +197,13 @@ const FLAG_CLOSED: u16 = 1;
 const FLAG_CHECKPOINT: u16 = 2;
 const FLAG_UNFINISHED: u16 = 4;
 
-fn flags(closed: bool, origin: Origin) -> U16 {
+fn flags(closed: u16, origin: Origin) -> U16 {
     let origin = match origin {
         Origin::Log => 0,
         Origin::Checkpoint => FLAG_CHECKPOINT,
         Origin::Unfinished => FLAG_CHECKPOINT | FLAG_UNFINISHED,
     };
-    U16::new(origin | if closed { FLAG_CLOSED } else { 0 })
+    U16::new(origin | closed)
 }
 
 const _: () = assert!(size_of::<RawHeader>() == 80);

@@ -29,19 +29,19 @@ use crate::storage::OpenMode;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
 use crate::tools::plan::Plan;
+use crate::tools::plan::Standing;
 use crate::tools::walk::Found;
 use crate::tools::walk::Stretch;
 use crate::tools::walk::walk;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-/// Does what the plan says; gives the directory with what was set aside. `keeps_manifest` says
-/// whether the manifest that is there is sound.
-pub(super) fn apply(dir: &Dir, plan: &Plan, keeps_manifest: bool) -> Result<Option<PathBuf>> {
+/// Does what the plan says; gives the directory with what was set aside.
+pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
     let mut going: Vec<&str> = plan.aside.iter().map(String::as_str).collect();
     let rewritten = plan.parts.iter().filter(|part| part.fate == Fate::Rewrite);
     going.extend(rewritten.filter_map(|part| Some(part.source.as_ref()?.0.as_str())));
-    let set_aside = set_aside(dir, &going, keeps_manifest)?;
+    let set_aside = set_aside(dir, &going, plan.standing)?;
 
     let first_id = plan.manifest.next_segment_id;
     let count = plan.parts.iter().filter(|part| part.fate != Fate::Keep).count() as u64;
@@ -76,9 +76,10 @@ pub(super) fn apply(dir: &Dir, plan: &Plan, keeps_manifest: bool) -> Result<Opti
 }
 
 /// Keeps what is to go, durably.
-fn set_aside(dir: &Dir, going: &[&str], keeps_manifest: bool) -> Result<Option<PathBuf>> {
+fn set_aside(dir: &Dir, going: &[&str], manifest: Standing) -> Result<Option<PathBuf>> {
     let has_manifest = dir.open_if_there(names::MANIFEST, OpenMode::Read)?.is_some();
-    let old_manifest = (has_manifest && !keeps_manifest).then_some(names::MANIFEST);
+    let is_useless = has_manifest && manifest == Standing::Useless;
+    let old_manifest = is_useless.then_some(names::MANIFEST);
     if going.is_empty() && old_manifest.is_none() {
         return Ok(None);
     }

@@ -11,6 +11,7 @@ use crate::storage::Dir;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
 use crate::tools::plan::Plan;
+use crate::tools::plan::Standing;
 use crate::tools::report::Damage;
 use crate::tools::report::VerifyReport;
 use crate::tools::survey::Content;
@@ -51,16 +52,16 @@ pub(super) fn by_manifest(
     }
     let mark = mark(&manifest, &seen);
     let mut parts = Vec::new();
-    let mut is_manifest_wrong = false;
+    let mut is_wrong = false;
     for one in &seen {
-        let (part, is_wrong) = judge(dir, one, mark, report);
-        is_manifest_wrong |= is_wrong;
+        let part = judge(dir, one, mark, report);
+        is_wrong |= part.fate == Fate::Keep && part.row != one.row;
         check_index(dir, one, report)?;
         parts.push(part);
     }
     seal_what_is_proven(&mut parts);
     parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
-    is_manifest_wrong |= parts.len() < manifest.rows.len();
+    is_wrong |= parts.len() < manifest.rows.len();
     let mut aside = Vec::new();
     for file in files {
         let is_named = manifest
@@ -78,7 +79,8 @@ pub(super) fn by_manifest(
             }
         }
     }
-    Ok(Plan { manifest, parts, aside, is_manifest_wrong })
+    let standing = if is_wrong { Standing::Wrong } else { Standing::Right };
+    Ok(Plan { manifest, parts, aside, standing })
 }
 
 /// The file that says it is the segment of a row, or one whose header says nothing any more.
@@ -122,90 +124,91 @@ fn mark(manifest: &Manifest, seen: &[Seen<'_>]) -> Offset {
     mark
 }
 
-/// What becomes of one segment, and whether the manifest says something else than the segment.
-fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) -> (Part, bool) {
+/// What becomes of one segment.
+fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) -> Part {
     let Seen { row, file, content } = seen;
     let path = dir.path_of(&names::segment(row.base_offset, row.segment_id));
-    let source = file.as_ref().map(|(file, seed)| (file.name.clone(), *seed));
+    let is_sealed = row.state == RowState::Sealed;
+    let known_end = if is_sealed { row.end_offset } else { row.end_offset.min(mark) };
     let mut tell = |position: Option<u64>, offsets: Range<Offset>, what: String| {
         let position = position.map(Position::new);
         report.damage.push(Damage { path: path.clone(), position, offsets, what });
     };
-    let mut part = Part { row: *row, source, fate: Fate::Keep, lost: Vec::new(), grows_to: None };
-    if row.state == RowState::Active {
-        part.grows_to = Some(content.flaws.first().map_or(content.end, |flaw| flaw.offsets.start));
+    let misfit = seen.misfit();
+    let nothing = row.base_offset..row.base_offset;
+    if let Some(what) = &misfit {
+        let offsets = if file.is_none() { row.base_offset..known_end } else { nothing.clone() };
+        tell(file.as_ref().map(|_| 0), offsets, what.clone());
     }
-    let is_sealed = row.state == RowState::Sealed;
-    let known_end = match row.state {
-        RowState::Sealed => row.end_offset,
-        _ => row.end_offset.min(mark),
-    };
-    let has_name = |file: &SegmentFile| (file.id, file.base) == (row.segment_id, row.base_offset);
-    match file {
-        None => {
-            let what = "the segment is missing, or nothing in it can be read".to_owned();
-            tell(None, row.base_offset..known_end, what);
-        }
-        Some((file, _)) if file.header.is_none() => {
-            let none = row.base_offset..row.base_offset;
-            tell(Some(0), none, "the header of the segment is damaged".to_owned());
-        }
-        Some((file, _)) if !has_name(file) => {
-            let none = row.base_offset..row.base_offset;
-            tell(Some(0), none, format!("the segment is in the file {}", file.name));
-        }
-        Some(_) => {}
+    let mut lost = Vec::new();
+    if file.is_none() && known_end > row.base_offset {
+        lost.push(row.base_offset..known_end);
     }
-    let is_wrong = file.as_ref().is_none_or(|(file, _)| file.header.is_none() || !has_name(file));
-    let limit = if is_sealed { row.end_offset } else { mark };
-    let is_lost = |flaw: &&Flaw| flaw.offsets.start < limit;
-    let mut flaws: Vec<Flaw> = content.flaws.iter().filter(is_lost).cloned().collect();
-    if !flaws.is_empty() && !is_sealed {
-        // What lies behind the last durable record is lost with it, but it was there.
-        flaws.clone_from(&content.flaws);
-    }
-    if content.end < known_end && file.is_some() {
-        let what = match &content.rest {
-            Some(rest) => rest.what.clone(),
-            None => "the segment is shorter than it was".to_owned(),
-        };
-        let position = content.end_position;
-        flaws.push(Flaw { position, offsets: content.end..known_end, what });
-    }
-    for flaw in flaws {
+    for flaw in seen.flaws(mark, known_end) {
         let end = if is_sealed { flaw.offsets.end.min(row.end_offset) } else { flaw.offsets.end };
         tell(Some(flaw.position), flaw.offsets.start..end, flaw.what);
-        part.lost.push(flaw.offsets.start..end);
+        lost.push(flaw.offsets.start..end);
     }
-    if file.is_none() && known_end > row.base_offset {
-        part.lost.push(row.base_offset..known_end);
-    }
-    report.records += content.records;
-    if is_wrong || !part.lost.is_empty() {
+    let source = file.as_ref().map(|(file, seed)| (file.name.clone(), *seed));
+    let mut part = Part { row: *row, source, fate: Fate::Keep, lost, grows_to: None };
+    if misfit.is_some() || !part.lost.is_empty() {
         part.fate = Fate::Rewrite;
         if row.state == RowState::Active {
             part.row.end_offset = content.end.max(known_end);
             part.row.byte_len = content.end_position;
-            part.grows_to = None;
         }
         part.row.state = RowState::Sealed;
-        return (part, false);
+    } else if is_sealed && content.records != row.record_count {
+        let (said, found) = (row.record_count, content.records);
+        tell(None, nothing, format!("the manifest says {said} records, and there are {found}"));
+        correct(&mut part.row, content);
+    } else if row.state == RowState::Active {
+        let end = content.flaws.first().map_or(content.end, |flaw| flaw.offsets.start);
+        part.grows_to = Some(end);
     }
+    report.records += content.records;
     let torn = content.flaws.first().or(content.rest.as_ref());
-    if let Some(torn) = torn.filter(|_| !is_sealed) {
+    if let Some(torn) = torn.filter(|_| !is_sealed && part.fate == Fate::Keep) {
         let (name, at) = (path.display(), torn.position);
         report.notes.push(format!("{name} has a torn tail at {at}; opening cuts it off"));
     }
-    if is_sealed && content.records != row.record_count {
-        let what = format!(
-            "the manifest says {} records, and there are {}",
-            row.record_count, content.records
-        );
-        tell(None, row.base_offset..row.base_offset, what);
-        correct(&mut part.row, content);
-        return (part, true);
+    part
+}
+
+impl Seen<'_> {
+    /// What is wrong with the file as a whole.
+    fn misfit(&self) -> Option<String> {
+        let Some((file, _)) = self.file else {
+            return Some("the segment is missing, or nothing in it can be read".to_owned());
+        };
+        if file.header.is_none() {
+            return Some("the header of the segment is damaged".to_owned());
+        }
+        let has_name = (file.id, file.base) == (self.row.segment_id, self.row.base_offset);
+        (!has_name).then(|| format!("the segment is in the file {}", file.name))
     }
-    (part, false)
+
+    /// What is missing of a segment that is there, and that no crash explains.
+    fn flaws(&self, mark: Offset, known_end: Offset) -> Vec<Flaw> {
+        let Self { row, file, content } = self;
+        let is_sealed = row.state == RowState::Sealed;
+        let limit = if is_sealed { row.end_offset } else { mark };
+        let is_lost = |flaw: &&Flaw| flaw.offsets.start < limit;
+        let mut flaws: Vec<Flaw> = content.flaws.iter().filter(is_lost).cloned().collect();
+        if !flaws.is_empty() && !is_sealed {
+            // What lies behind the last durable record is lost with it, but it was there.
+            flaws.clone_from(&content.flaws);
+        }
+        if content.end < known_end && file.is_some() {
+            let what = match &content.rest {
+                Some(rest) => rest.what.clone(),
+                None => "the segment is shorter than it was".to_owned(),
+            };
+            let position = content.end_position;
+            flaws.push(Flaw { position, offsets: content.end..known_end, what });
+        }
+        flaws
+    }
 }
 
 /// Makes a row say what its segment holds.

@@ -183,7 +183,7 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     }
     let set_aside = match look.plan.is_empty() {
         true => None,
-        false => apply::apply(&dir, &look.plan, look.keeps_manifest)?,
+        false => apply::apply(&dir, &look.plan)?,
     };
     Ok(RepairReport { found: look.report, set_aside })
 }
@@ -192,7 +192,6 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
 struct Look {
     report: VerifyReport,
     plan: Plan,
-    keeps_manifest: bool,
     manifest: Listed,
 }
 
@@ -255,7 +254,7 @@ fn look(dir: &Dir) -> Result<Look> {
     report.end = plan.parts.last().map_or(report.start, |part| part.end());
     report.segments = plan.parts.len() as u64;
     report.plan = plan.steps();
-    Ok(Look { report, plan, keeps_manifest, manifest: survey.manifest })
+    Ok(Look { report, plan, manifest: survey.manifest })
 }
 
 fn directory(path: &Path, storage: &Arc<dyn Storage>) -> Result<Dir> {

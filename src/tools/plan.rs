@@ -55,14 +55,24 @@ pub(super) struct Plan {
     pub(super) parts: Vec<Part>,
     /// Files that are of no use, damaged or ambiguous, besides the sources of parts.
     pub(super) aside: Vec<String>,
-    /// Whether the manifest has to be written although no segment is.
-    pub(super) is_manifest_wrong: bool,
+    /// What the manifest that is there is good for.
+    pub(super) standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// It stays, unless a segment is written anew.
+    Right,
+    /// It says something else than the segments.
+    Wrong,
+    /// It is missing, damaged or old: what there is of it is set aside.
+    Useless,
 }
 
 impl Plan {
     pub(super) fn is_empty(&self) -> bool {
         let keeps = self.parts.iter().all(|part| part.fate == Fate::Keep);
-        keeps && self.aside.is_empty() && !self.is_manifest_wrong
+        keeps && self.aside.is_empty() && self.standing == Standing::Right
     }
 
     /// Ends the log in front of the first record that is lost.
@@ -80,7 +90,7 @@ impl Plan {
         {
             self.aside.extend(part.source.map(|(name, _)| name));
         }
-        self.is_manifest_wrong = true;
+        self.standing = self.standing.max(Standing::Wrong);
         self.manifest.truncation_epoch = self.manifest.truncation_epoch.saturating_add(1);
         self.manifest.compacted_to = self.manifest.compacted_to.min(end);
         self.manifest.start_offset = self.manifest.start_offset.min(end);
@@ -116,7 +126,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, Part, Plan};
+    use super::{Fate, Part, Plan, Standing};
     use crate::format::manifest::Manifest;
     use crate::format::manifest::Origin;
     use crate::format::manifest::Row;
@@ -158,12 +168,14 @@ mod tests {
             compacted_to: Offset::new(30),
             rows: Vec::new(),
         };
-        Plan { manifest, parts, aside: Vec::new(), is_manifest_wrong: false }
+        Plan { manifest, parts, aside: Vec::new(), standing: Standing::Right }
     }
+
+    type Ranges = &'static [(u64, u64)];
 
     #[test]
     fn a_prefix_ends_in_front_of_the_first_loss() {
-        let cases: [(&[(u64, u64)], &[(u64, u64)]); 3] = [
+        let cases: [(Ranges, Ranges); 3] = [
             (&[(14, 16), (18, 19)], &[(0, 10), (10, 14)]),
             (&[(10, 12)], &[(0, 10)]),
             (&[(19, 20)], &[(0, 10), (10, 19)]),

@@ -15,6 +15,7 @@ use crate::tools::chain::chain;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
 use crate::tools::plan::Plan;
+use crate::tools::plan::Standing;
 use crate::tools::report::Damage;
 use crate::tools::report::VerifyReport;
 use crate::tools::survey::Content;
@@ -141,7 +142,7 @@ pub(super) fn by_segments(
     };
     let aside = survey.files.iter().filter(|file| !is_used(file));
     let aside = aside.map(|file| file.name.clone()).collect();
-    Ok(Plan { manifest, parts, aside, is_manifest_wrong: true })
+    Ok(Plan { manifest, parts, aside, standing: Standing::Useless })
 }
 
 /// The identity that most headers have.
