@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use stratalog::storage::{FsStorage, Storage};
 use stratalog::{Log, Options, RepairOptions, Seek, VerifyOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,10 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A disk garbles a sector in the middle of the log, and loses the manifest.
     let segment = oldest_segment(&orders)?;
     let mut bytes = fs::read(&segment)?;
-    bytes[4096..4608].fill(0xff);
+    bytes.iter_mut().skip(4096).take(512).for_each(|byte| *byte = 0xff);
     // The backup has the same file, by another name: a disk that fails would hurt both. Here the
     // log gets a file of its own first, as if the backup were on another disk.
-    fs::remove_file(&segment)?;
+    FsStorage::new().remove(&segment)?;
     fs::write(&segment, bytes)?;
     fs::write(orders.join("MANIFEST"), "not what it was")?;
     let error = open(&orders).expect_err("nothing is guessed by opening");

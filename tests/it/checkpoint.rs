@@ -262,13 +262,20 @@ fn source(machine: &FaultyStorage) -> Log {
     tiny(machine.process()).clock(clock).open(DIR).unwrap()
 }
 
+/// What there is before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Missing,
+    Earlier,
+}
+
 /// A log with a checkpoint of what it was earlier, if there is to be one.
-fn machine(with_old: bool) -> (FaultyStorage, Log, Vec<Row>) {
+fn machine(target: Target) -> (FaultyStorage, Log, Vec<Row>) {
     let machine = FaultyStorage::memory();
     let log = source(&machine);
     append_all(&log, &records(0..30));
     let mut old = Vec::new();
-    if with_old {
+    if target == Target::Earlier {
         log.checkpoint(TARGET).unwrap();
         old = read_rows(&log).unwrap();
         append_all(&log, &records(30..44));
@@ -303,8 +310,8 @@ fn check_target(machine: &FaultyStorage, old: &[Row], new: &[Row], story: &str) 
 
 #[test]
 fn a_crash_at_every_call_leaves_the_checkpoint_before_or_the_new_one() {
-    for with_old in [false, true] {
-        let (whole, log, _) = machine(with_old);
+    for target in [Target::Missing, Target::Earlier] {
+        let (whole, log, _) = machine(target);
         let before = whole.effects();
         log.checkpoint(TARGET).unwrap();
         let calls = whole.effects() - before;
@@ -312,7 +319,7 @@ fn a_crash_at_every_call_leaves_the_checkpoint_before_or_the_new_one() {
         assert!(calls > 15, "{calls}");
         let mut opened = 0;
         for call in 0..=calls {
-            let (machine, log, old) = machine(with_old);
+            let (machine, log, old) = machine(target);
             machine.stop_after(call);
             drop(log.checkpoint(TARGET));
             machine.kill();
@@ -324,7 +331,7 @@ fn a_crash_at_every_call_leaves_the_checkpoint_before_or_the_new_one() {
                 Crash::Random(call),
                 Crash::Random(call + 1000),
             ] {
-                let story = format!("{with_old}, stopped before call {call}, {how:?}");
+                let story = format!("{target:?}, stopped before call {call}, {how:?}");
                 let crashed = machine.crash(how);
                 opened += u32::from(check_target(&crashed, &old, &new, &story));
                 let log = tiny(crashed.process()).open(DIR).unwrap();
@@ -349,7 +356,7 @@ fn each_call_can_fail_and_the_next_checkpoint_makes_up_for_it() {
     for op in first.into_iter().chain(second) {
         for error in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
             for nth in 1.. {
-                let (machine, log, old) = machine(true);
+                let (machine, log, old) = machine(Target::Earlier);
                 let new = read_rows(&log).unwrap();
                 machine.forget_calls();
                 machine.inject(Fault::new(op, error).nth(nth));
@@ -362,7 +369,7 @@ fn each_call_can_fail_and_the_next_checkpoint_makes_up_for_it() {
                 }
                 let crashed = machine.crash(Crash::Random(nth));
                 check_target(&crashed, &old, &new, &story);
-                let (machine, log, _) = self::machine(true);
+                let (machine, log, _) = self::machine(Target::Earlier);
                 machine.inject(Fault::new(op, error).nth(nth));
                 drop(log.checkpoint(TARGET));
                 machine.heal();
@@ -384,7 +391,7 @@ fn each_call_can_fail_and_the_next_checkpoint_makes_up_for_it() {
 #[test]
 fn a_disk_that_is_full_is_told_and_leaves_the_checkpoint_before() {
     for free in (0..6000).step_by(171) {
-        let (machine, log, old) = machine(true);
+        let (machine, log, old) = machine(Target::Earlier);
         let new = read_rows(&log).unwrap();
         machine.inject(Fault::new(Op::Link, io::ErrorKind::CrossesDevices).forever());
         machine.set_free(Some(free));

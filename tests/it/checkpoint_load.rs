@@ -10,12 +10,15 @@ use stratalog::{Compaction, Durability, Log, Offset, Options, Record, Retention,
 const ROUNDS: u64 = 150;
 const KEYS: u64 = 40;
 
+/// Keys and values.
+type Rows = BTreeMap<Offset, (Vec<u8>, Vec<u8>)>;
+
 /// What a checkpoint held, and what it had to hold.
 struct Taken {
     durable: Offset,
     start: Offset,
     end: Offset,
-    rows: BTreeMap<Offset, (Vec<u8>, Vec<u8>)>,
+    rows: Rows,
 }
 
 /// Lets the threads end, also when the test fails.
@@ -36,7 +39,7 @@ fn options() -> Options {
         .durability(Durability::Written)
 }
 
-fn rows(log: &Log) -> BTreeMap<Offset, (Vec<u8>, Vec<u8>)> {
+fn rows(log: &Log) -> Rows {
     let entries = log.iter(Seek::Start).unwrap().map(Result::unwrap);
     let pair = |bytes: Option<&[u8]>| bytes.unwrap_or_default().to_vec();
     entries.map(|entry| (entry.offset(), (pair(entry.key()), entry.value().to_vec()))).collect()
@@ -54,22 +57,7 @@ fn a_checkpoint_under_load_is_a_prefix_of_the_log() {
     thread::scope(|scope| {
         for writer in 0..2_u64 {
             let (log, all, is_over) = (&log, &all, &is_over);
-            scope.spawn(move || {
-                let mut number = writer;
-                while !is_over.load(Ordering::Relaxed) {
-                    number += 2;
-                    let key =
-                        if number % 3 == 0 { Vec::new() } else { vec![(number % KEYS) as u8] };
-                    let value = format!("{number} ").repeat(1 + number as usize % 40).into_bytes();
-                    let mut record = Record::new(value.clone());
-                    if !key.is_empty() {
-                        record = record.key(key.clone());
-                    }
-                    let level = [Durability::Buffered, Durability::Written, Durability::Synced];
-                    let offset = log.append_with(level[number as usize / 7 % 3], record).unwrap();
-                    all.lock().unwrap().insert(offset, (key, value));
-                }
-            });
+            scope.spawn(move || append(log, writer, all, is_over));
         }
         let (shaper, over) = (log.clone(), &is_over);
         scope.spawn(move || {
@@ -104,10 +92,36 @@ fn a_checkpoint_under_load_is_a_prefix_of_the_log() {
             copy.close().unwrap();
         }
     });
-    let all = all.into_inner().unwrap();
+    check(&taken, &all.into_inner().unwrap());
+}
+
+/// Appends records of all durabilities, with keys and without.
+fn append(log: &Log, writer: u64, all: &Mutex<Rows>, is_over: &AtomicBool) {
+    let mut number = writer;
+    while !is_over.load(Ordering::Relaxed) {
+        number += 2;
+        let key = format!("{}", number % KEYS).into_bytes();
+        let key = if number.is_multiple_of(3) { Vec::new() } else { key };
+        let times = usize::try_from(1 + number % 40).unwrap();
+        let value = format!("{number} ").repeat(times).into_bytes();
+        let mut record = Record::new(value.clone());
+        if !key.is_empty() {
+            record = record.key(key.clone());
+        }
+        let level = match number / 7 % 3 {
+            0 => Durability::Buffered,
+            1 => Durability::Written,
+            _ => Durability::Synced,
+        };
+        let offset = log.append_with(level, record).unwrap();
+        all.lock().unwrap().insert(offset, (key, value));
+    }
+}
+
+fn check(taken: &[Taken], all: &Rows) {
     assert!(taken.iter().any(|one| one.start > at(0)), "retention took nothing");
     let mut holes = 0;
-    for one in &taken {
+    for one in taken {
         assert!(one.end >= one.durable);
         let mut later = std::collections::BTreeSet::new();
         for offset in (one.start.get()..one.end.get()).rev().map(at) {

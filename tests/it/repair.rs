@@ -125,13 +125,20 @@ fn aside(storage: &MemoryStorage) -> BTreeMap<String, Vec<u8>> {
     images.flat_map(|image| image.0).collect()
 }
 
+/// How the process that wrote the log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Killed,
+}
+
 /// A log of several segments with a record a frame; closed, or killed.
-fn world(closes: bool) -> (Image, Rows) {
+fn world(end: End) -> (Image, Rows) {
     let machine = FaultyStorage::memory();
     let log = tiny(machine.process()).open(DIR).unwrap();
     append_all(&log, &records(0..20));
     let all = rows(&log);
-    if closes {
+    if end == End::Closed {
         log.close().unwrap();
     }
     let mut image = Image::of(&*machine.process());
@@ -147,9 +154,9 @@ fn world(closes: bool) -> (Image, Rows) {
 
 /// What damage to a range may cost: the frames it touches, and of a log that was killed, what no
 /// later mark proves: the last record.
-fn cost(image: &Image, name: &str, range: &Range<usize>, closed: bool) -> Vec<Offset> {
+fn cost(image: &Image, name: &str, range: &Range<usize>, end: End) -> Vec<Offset> {
     let mut lost = if name.ends_with(".log") { touched(image, name, range) } else { Vec::new() };
-    if !closed {
+    if end == End::Killed {
         lost.push(at(19));
     }
     lost
@@ -157,8 +164,8 @@ fn cost(image: &Image, name: &str, range: &Range<usize>, closed: bool) -> Vec<Of
 
 #[test]
 fn any_byte_and_any_sector() {
-    for closed in [true, false] {
-        let (image, all) = world(closed);
+    for end in [End::Closed, End::Killed] {
+        let (image, all) = world(end);
         let mut seen = 0;
         for name in image.0.keys() {
             let len = image.0[name].len();
@@ -178,8 +185,8 @@ fn any_byte_and_any_sector() {
                         _ => *byte = u8::try_from(numbers.below(256)).unwrap(),
                     }
                 }
-                let lost = cost(&image, name, &range, closed);
-                let story = format!("closed {closed}, {name}, {range:?}, way {way}");
+                let lost = cost(&image, name, &range, end);
+                let story = format!("{end:?}, {name}, {range:?}, way {way}");
                 let report = check_repair(&damaged, &all, &lost, &story);
                 seen += u32::from(!report.is_sound());
             }
@@ -190,19 +197,19 @@ fn any_byte_and_any_sector() {
 
 #[test]
 fn any_file_missing_cut_or_exchanged() {
-    for closed in [true, false] {
-        let (image, all) = world(closed);
+    for end in [End::Closed, End::Killed] {
+        let (image, all) = world(end);
         for name in image.0.keys() {
             let len = image.0[name].len();
-            let whole = cost(&image, name, &(0..len), closed);
+            let whole = cost(&image, name, &(0..len), end);
             let mut missing = image.clone();
             missing.0.remove(name);
-            let active_gone = !closed && *name == image.last();
+            let active_gone = end == End::Killed && *name == image.last();
             check_repair(&missing, &all, &whole, &format!("{name} is missing"));
             for cut in (0..len).step_by(if active_gone { 24 } else { 56 }) {
                 let mut short = image.clone();
                 short.bytes(name).truncate(cut);
-                let mut lost = cost(&image, name, &(cut..len), closed);
+                let mut lost = cost(&image, name, &(cut..len), end);
                 if cut < 72 {
                     lost.extend(&whole);
                 }
@@ -216,7 +223,7 @@ fn any_file_missing_cut_or_exchanged() {
                 let mut lost = Vec::new();
                 if !both(".log") && !both(".index") {
                     lost.extend(&whole);
-                    lost.extend(cost(&image, other, &(0..image.0[other].len()), closed));
+                    lost.extend(cost(&image, other, &(0..image.0[other].len()), end));
                 }
                 check_repair(&exchanged, &all, &lost, &format!("{name} and {other}"));
             }
@@ -226,7 +233,7 @@ fn any_file_missing_cut_or_exchanged() {
 
 #[test]
 fn what_is_set_aside_is_what_was_there() {
-    let (image, all) = world(true);
+    let (image, all) = world(End::Closed);
     let name = image.segments()[1].clone();
     let mut damaged = image.clone();
     damaged.bytes(&name)[130] ^= 4;
@@ -241,7 +248,7 @@ fn what_is_set_aside_is_what_was_there() {
 
 #[test]
 fn a_prefix_ends_in_front_of_the_first_loss() {
-    let (image, all) = world(true);
+    let (image, all) = world(End::Closed);
     for name in image.segments() {
         for offset in touched(&image, &name, &(0..10_000)) {
             let mut damaged = image.clone();
@@ -262,7 +269,7 @@ fn a_prefix_ends_in_front_of_the_first_loss() {
 
 #[test]
 fn a_log_that_is_open_or_missing_is_not_repaired() {
-    let (image, _) = world(true);
+    let (image, _) = world(End::Closed);
     let storage = Arc::new(image.storage());
     let log = tiny(storage.clone()).open(DIR).unwrap();
     let options = RepairOptions::new().storage(storage.clone());
@@ -279,7 +286,7 @@ fn a_log_that_is_open_or_missing_is_not_repaired() {
 
 #[test]
 fn a_newer_version_is_not_damage() {
-    let (image, _) = world(true);
+    let (image, _) = world(End::Closed);
     let manifest = forge::resealed({
         let mut bytes = image.0["MANIFEST"].clone();
         bytes[8] = 2;
@@ -380,8 +387,8 @@ fn a_compacted_log_is_repaired_too() {
 
 #[test]
 fn a_sound_log_is_sound_whatever_its_state() {
-    for closed in [true, false] {
-        let (image, all) = world(closed);
+    for end in [End::Closed, End::Killed] {
+        let (image, all) = world(end);
         let storage = image.storage();
         let report = verify(&storage);
         assert!(report.is_sound() && report.notes().is_empty(), "{report}");
