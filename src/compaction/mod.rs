@@ -23,13 +23,12 @@
 
 mod collect;
 mod key_map;
-mod output;
+pub(crate) mod output;
 mod pace;
 mod plan;
 mod report;
 mod rewrite;
 
-pub(crate) use output::Output;
 pub(crate) use pace::Pause;
 pub use report::CompactionReport;
 pub use report::LeftAside;

@@ -11,7 +11,7 @@
 //! 4. One manifest names them in the place of the others.
 //! 5. The files that were set aside go from the directory of the log.
 
-use crate::compaction::Output;
+use crate::compaction::output::Output;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;

@@ -386,6 +386,19 @@ fn a_compacted_log_is_repaired_too() {
 }
 
 #[test]
+fn a_torn_tail_is_no_damage() {
+    let (mut image, _) = world(End::Killed);
+    let last = image.last();
+    let (first, place) = (touched(&image, &last, &(0..10_000)), 72 + 42);
+    assert_eq!(first, [at(19)]);
+    image.bytes(&last)[place] ^= 1;
+    let report = verify(&image.storage());
+    assert!(report.is_sound() && report.plan().is_empty(), "{report}");
+    assert!(report.notes()[0].contains("torn tail"), "{report}");
+    assert_eq!(report.end_offset(), at(19));
+}
+
+#[test]
 fn a_sound_log_is_sound_whatever_its_state() {
     for end in [End::Closed, End::Killed] {
         let (image, all) = world(end);

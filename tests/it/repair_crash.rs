@@ -79,6 +79,10 @@ fn a_crash_at_every_call_is_made_up_for_by_the_next_repair() {
                 [Crash::KeepAll, Crash::DropUnsynced, Crash::Prefix(call), Crash::Random(call)]
             {
                 let story = format!("{hurt:?}, stopped before call {call}, {how:?}");
+                if matches!(hurt, Hurt::Sealed) {
+                    // It opened before, and does so still.
+                    drop(open(&machine.crash(how)));
+                }
                 let crashed = machine.crash(how);
                 repair(&crashed).unwrap_or_else(|error| panic!("{story}: {error}"));
                 let crashed = crashed.crash(Crash::DropUnsynced);
