@@ -64,6 +64,7 @@
 //! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
 mod bugs;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod cursor;
@@ -81,6 +82,7 @@ mod segment;
 mod state;
 pub mod storage;
 mod sync;
+mod tools;
 mod units;
 
 #[cfg(stratalog_bugs)]
@@ -116,6 +118,14 @@ pub use retention::Kept;
 pub use retention::Retention;
 pub use retention::RetentionReport;
 pub use state::Recovery;
+pub use tools::Damage;
+pub use tools::Keep;
+pub use tools::RepairOptions;
+pub use tools::RepairReport;
+pub use tools::VerifyOptions;
+pub use tools::VerifyReport;
+pub use tools::repair;
+pub use tools::verify;
 pub use units::Offset;
 pub use units::Position;
 pub use units::Timestamp;

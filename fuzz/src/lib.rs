@@ -9,6 +9,7 @@ mod input;
 mod mutation;
 mod open;
 mod ops;
+mod repair;
 pub mod seeds;
 mod world;
 
@@ -25,6 +26,7 @@ pub mod targets {
     pub use crate::codecs::segment;
     pub use crate::open::open;
     pub use crate::ops::ops;
+    pub use crate::repair::repair;
 }
 
 /// Name and function of each target that must not fail.
@@ -35,4 +37,5 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("segment", targets::segment),
     ("open", targets::open),
     ("ops", targets::ops),
+    ("repair", targets::repair),
 ];

@@ -19,7 +19,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "index" => indexes(),
         "manifest" => files("MANIFEST", 1),
         "segment" => segments(),
-        "open" => damages(),
+        "open" | "repair" => damages(),
         "ops" => histories(),
         _ => vec![("whole".into(), b"CAN\x03abc".to_vec())],
     }

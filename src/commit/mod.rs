@@ -19,6 +19,7 @@ mod front;
 mod group;
 #[cfg(all(test, loom))]
 mod models;
+mod snapshot;
 mod swap;
 mod tail;
 mod turn;
@@ -32,6 +33,7 @@ pub(crate) use bell::Urgency;
 pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
 pub(crate) use group::Watched;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;

@@ -24,7 +24,7 @@
 mod collect;
 mod compactor;
 mod key_map;
-mod output;
+pub(crate) mod output;
 mod pace;
 mod plan;
 mod report;

@@ -39,7 +39,7 @@ const _: () = assert!(STEP as u64 == ALIGNMENT);
 const WRITE_BYTES: usize = 512 << 10;
 
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     active: Active,
     seed: u32,
     /// Frames that are not written yet; the open one is the last.
@@ -68,7 +68,7 @@ struct OpenFrame {
 
 impl Output {
     /// Makes the file. One that cannot be made whole is removed.
-    pub(super) fn create(
+    pub(crate) fn create(
         dir: &Dir,
         new: NewSegment,
         previous: Option<&Row>,
@@ -91,12 +91,12 @@ impl Output {
     }
 
     /// The length of the file so far, with what is not written yet.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.active.position() + self.bytes.len() as u64
     }
 
     /// Adds a record: `bytes` are what it is in the body it comes from.
-    pub(super) fn record(&mut self, placed: &Placed<'_>, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn record(&mut self, placed: &Placed<'_>, bytes: &[u8]) -> Result<()> {
         let Placed { offset, appended_at, record, .. } = placed;
         if self.open.is_some_and(|open| !self.takes(open, *appended_at, bytes.len())) {
             self.close_frame(*offset)?;
@@ -120,13 +120,13 @@ impl Output {
     }
 
     /// Whether a whole frame from `base` on can be taken as it is.
-    pub(super) fn takes_frame(&self, base: Offset) -> bool {
+    pub(crate) fn takes_frame(&self, base: Offset) -> bool {
         self.open.is_some() || self.end == base
     }
 
     /// Takes a frame as it is, with a body that has been verified, of so many records and no
     /// tombstones.
-    pub(super) fn frame(&mut self, header: &FrameHeader, body: &[u8], records: u64) -> Result<()> {
+    pub(crate) fn frame(&mut self, header: &FrameHeader, body: &[u8], records: u64) -> Result<()> {
         if self.open.is_some() {
             self.close_frame(header.base_offset)?;
         }
@@ -139,7 +139,7 @@ impl Output {
     }
 
     /// Ends the segment at `end`, durably but for its name, and gives its row.
-    pub(super) fn finish(mut self, end: Offset) -> Result<Row> {
+    pub(crate) fn finish(mut self, end: Offset) -> Result<Row> {
         self.date_last_frame();
         self.close_frame(end)?;
         self.write()?;
@@ -227,7 +227,7 @@ impl Output {
 
 /// Removes what there is of a segment that will not be in the log. What cannot be removed is
 /// garbage that the next open removes.
-pub(super) fn remove(dir: &Dir, new: NewSegment) {
+pub(crate) fn remove(dir: &Dir, new: NewSegment) {
     drop(dir.remove(&names::segment(new.base_offset, new.segment_id)));
     drop(dir.remove(&names::index(new.base_offset, new.segment_id)));
 }

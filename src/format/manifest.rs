@@ -29,6 +29,7 @@ pub(crate) struct Manifest {
     pub(crate) log_id: u128,
     /// Whether the log was closed cleanly when this was written.
     pub(crate) closed: bool,
+    pub(crate) origin: Origin,
     /// Of the first readable record.
     pub(crate) start_offset: Offset,
     /// Higher than any that was used.
@@ -43,11 +44,23 @@ pub(crate) struct Manifest {
     pub(crate) rows: Vec<Row>,
 }
 
+/// Who wrote the manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A log, for itself.
+    #[default]
+    Log,
+    /// A log, for a checkpoint of it, which nobody has changed since.
+    Checkpoint,
+    /// The same, before the first checkpoint in its directory was whole: there is no log yet.
+    Unfinished,
+}
+
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let header = RawHeader {
             preamble: Preamble::new(MAGIC),
-            flags: if self.closed { FLAG_CLOSED } else { U16::ZERO },
+            flags: flags(if self.closed { FLAG_CLOSED } else { 0 }, self.origin),
             // More rows than that would be refused when the manifest is read.
             row_count: u32::try_from(self.rows.len()).unwrap_or(u32::MAX).into(),
             log_id: self.log_id.into(),
@@ -89,7 +102,8 @@ impl Manifest {
         }
         let manifest = Self {
             log_id: header.log_id.get(),
-            closed: header.flags == FLAG_CLOSED,
+            closed: header.flags.get() & FLAG_CLOSED != 0,
+            origin: header.origin(),
             start_offset: Offset::new(header.start_offset.get()),
             next_segment_id: header.next_segment_id.get(),
             last_append_time: Timestamp::from_micros(header.last_append_time.get()),
@@ -157,22 +171,46 @@ struct RawHeader {
 
 impl RawHeader {
     fn check_known(&self) -> Result<(), DecodeError> {
-        if self.flags != U16::ZERO && self.flags != FLAG_CLOSED {
+        let known = FLAG_CLOSED | FLAG_CHECKPOINT | FLAG_UNFINISHED;
+        if self.flags.get() & !known != 0 {
             return Err(DecodeError::Unknown("a flag of the manifest"));
         }
+        if self.flags != flags(self.flags.get() & FLAG_CLOSED, self.origin()) {
+            return Err(DecodeError::Malformed("unfinished, and no checkpoint"));
+        }
         check_reserved(&self.reserved)
+    }
+
+    fn origin(&self) -> Origin {
+        let has = |flag| self.flags.get() & flag != 0;
+        match (has(FLAG_CHECKPOINT), has(FLAG_UNFINISHED)) {
+            (true, true) => Origin::Unfinished,
+            (true, false) => Origin::Checkpoint,
+            (false, _) => Origin::Log,
+        }
     }
 }
 
 const MAGIC: &[u8; 8] = b"STRATMAN";
 
-const FLAG_CLOSED: U16 = U16::new(1);
+const FLAG_CLOSED: u16 = 1;
+const FLAG_CHECKPOINT: u16 = 2;
+const FLAG_UNFINISHED: u16 = 4;
+
+fn flags(closed: u16, origin: Origin) -> U16 {
+    let origin = match origin {
+        Origin::Log => 0,
+        Origin::Checkpoint => FLAG_CHECKPOINT,
+        Origin::Unfinished => FLAG_CHECKPOINT | FLAG_UNFINISHED,
+    };
+    U16::new(origin | closed)
+}
 
 const _: () = assert!(size_of::<RawHeader>() == 80);
 
 #[cfg(test)]
 mod tests {
-    use super::{Manifest, Row, RowState};
+    use super::{Manifest, Origin, Row, RowState};
     use crate::format::bytes::DecodeError;
     use crate::format::bytes::crc;
     use crate::units::Offset;
@@ -198,6 +236,7 @@ mod tests {
         Manifest {
             log_id: 1 << 127 | 5,
             closed: false,
+            origin: Origin::Log,
             start_offset: Offset::new(12),
             next_segment_id: 9,
             last_append_time: Timestamp::from_micros(9),
@@ -232,7 +271,10 @@ mod tests {
         assert_eq!(empty.encode().len(), 84);
         assert_eq!(empty.end_offset(), Offset::new(12));
         assert_eq!(manifest().end_offset(), Offset::new(35));
-        for manifest in [manifest(), empty] {
+        let taken = Manifest { origin: Origin::Checkpoint, closed: true, ..manifest() };
+        let begun = Manifest { origin: Origin::Unfinished, ..manifest() };
+        assert_eq!((taken.encode()[10], begun.encode()[10]), (3, 6));
+        for manifest in [manifest(), empty, taken, begun] {
             assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
         }
     }

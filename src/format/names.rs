@@ -10,6 +10,9 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 /// Space for the next manifest.
 pub(crate) const MANIFEST_NEXT: &str = "MANIFEST.next";
 
+/// A segment on its way into a checkpoint, in the place of a shorter copy of it.
+pub(crate) const SEGMENT_NEXT: &str = "SEGMENT.next";
+
 const BASE_OFFSET_DIGITS: usize = 20;
 const SEGMENT_ID_DIGITS: usize = 8;
 
@@ -28,12 +31,25 @@ fn stem(base_offset: Offset, segment_id: u64) -> String {
     format!("{base_offset:0BASE_OFFSET_DIGITS$}-{segment_id:0SEGMENT_ID_DIGITS$}")
 }
 
+/// The name of a directory with files that a repair has set aside.
+pub(crate) fn damaged(number: u64) -> String {
+    format!("{DAMAGED}{number:0SEGMENT_ID_DIGITS$}")
+}
+
+/// The number in such a name.
+pub(crate) fn damaged_number(name: &OsStr) -> Option<u64> {
+    number(name.to_str()?.strip_prefix(DAMAGED)?, SEGMENT_ID_DIGITS)
+}
+
+const DAMAGED: &str = "damaged-";
+
 /// A file of ours, as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Lock,
     Manifest,
     ManifestNext,
+    SegmentNext,
     Segment { base_offset: Offset, segment_id: u64 },
     Index { base_offset: Offset, segment_id: u64 },
 }
@@ -45,6 +61,7 @@ pub(crate) fn parse(name: &OsStr) -> Option<Name> {
         LOCK => return Some(Name::Lock),
         MANIFEST => return Some(Name::Manifest),
         MANIFEST_NEXT => return Some(Name::ManifestNext),
+        SEGMENT_NEXT => return Some(Name::SegmentNext),
         _ => {}
     }
     let (stem, kind) = name.split_once('.')?;

@@ -2,6 +2,7 @@
 
 mod append;
 mod background;
+mod checkpoint;
 mod keeper;
 mod maintain;
 mod open;

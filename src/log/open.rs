@@ -15,6 +15,7 @@ use crate::error::Failure;
 use crate::error::Result;
 use crate::events::event;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
 use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
@@ -92,6 +93,10 @@ impl Options {
 
     fn recover(&self, dir: &Dir) -> Result<Recovered> {
         match manifest::read(dir)? {
+            Some(manifest) if manifest.origin == Origin::Unfinished => {
+                let what = "the checkpoint was not finished, so there is no log yet; take it again";
+                Err(Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(names::MANIFEST)))
+            }
             Some(manifest) => {
                 let mut recovered = recover(dir, manifest, self.reading())?;
                 let last = recovered.manifest.last_append_time;
@@ -117,6 +122,7 @@ impl Options {
         let manifest = Manifest {
             log_id: u128::from(self.storage.random()) << 64 | u128::from(self.storage.random()),
             closed: false,
+            origin: Origin::Log,
             start_offset: Offset::ZERO,
             next_segment_id: 1,
             last_append_time: Timestamp::MIN,

@@ -102,6 +102,13 @@ pub(crate) fn load_or_build(
     }
 }
 
+/// Whether the file with the index is missing or fits.
+pub(crate) fn is_usable(dir: &Dir, header: &SegmentHeader, end: u64) -> Result<bool> {
+    let name = names::index(header.base_offset, header.segment_id);
+    let is_there = dir.open_if_there(&name, OpenMode::Read)?.is_some();
+    Ok(!is_there || load(dir, header, end).is_some())
+}
+
 /// The index from its file. Whatever is wrong with the file, also that it cannot be read, makes it
 /// no index, not an error.
 fn load(dir: &Dir, header: &SegmentHeader, end: u64) -> Option<SparseIndex> {

@@ -93,6 +93,20 @@ impl<'a> Scan<'a> {
         })
     }
 
+    /// As [`resume_behind`](Scan::resume_behind), but the frame that stands where the damage is may
+    /// be sound and only belong farther on.
+    pub(crate) fn resume_at(&mut self, damage: &Damage) -> Result<Option<(u64, FrameHeader)>> {
+        let position = damage.position;
+        match self.header_at(position)? {
+            Ok(header) if header.base_offset >= damage.offset => {
+                self.position = position;
+                self.expected = header.base_offset;
+                Ok(Some((position, header)))
+            }
+            _ => self.resume_behind(damage),
+        }
+    }
+
     /// Goes on at the first sound frame header behind `damage`, which is returned with its
     /// position; `None` if there is none.
     ///

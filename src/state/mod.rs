@@ -23,6 +23,7 @@ use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -97,7 +98,24 @@ pub(crate) struct Segments {
     /// Sealed segments that were read lately, the latest first.
     open: Mutex<VecDeque<Arc<Segment>>>,
     /// Files that no manifest names any more.
-    garbage: Mutex<Vec<String>>,
+    garbage: Mutex<Garbage>,
+}
+
+/// Files that no manifest names any more, and how many need that they stay.
+#[derive(Debug, Default)]
+struct Garbage {
+    names: Vec<String>,
+    pins: usize,
+}
+
+/// While it is there no file goes that [`Segments::state`] names afterwards, nor is it used again.
+#[derive(Debug)]
+pub(crate) struct Pin<'a>(&'a Segments);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.garbage.lock().pins -= 1;
+    }
 }
 
 /// What a structural change takes away from readers.
@@ -157,6 +175,8 @@ impl Segments {
         let before = self.state();
         let mut manifest = before.manifest.clone();
         edit(&mut manifest);
+        // A checkpoint that is changed is one no longer.
+        manifest.origin = Origin::Log;
         manifest::replace(&self.dir, &manifest)?;
         if takes != Takes::Nothing {
             self.cuts.store(changing.begin(), Ordering::Release);
@@ -198,7 +218,7 @@ impl Segments {
         // Files are closed outside the lock.
         drop::<VecDeque<_>>(gone);
         let gone = before.manifest.rows.iter().filter(|row| !ends.contains_key(&row.segment_id));
-        self.garbage.lock().extend(gone.flat_map(|row| {
+        self.garbage.lock().names.extend(gone.flat_map(|row| {
             let (base_offset, id) = (row.base_offset, row.segment_id);
             [names::segment(base_offset, id), names::index(base_offset, id)]
         }));
@@ -206,7 +226,7 @@ impl Segments {
 
     /// Files to be removed as soon as the manifest is durable.
     pub(crate) fn with_garbage(self, garbage: Vec<String>) -> Self {
-        Self { garbage: Mutex::new(garbage), ..self }
+        Self { garbage: Mutex::new(Garbage { names: garbage, pins: 0 }), ..self }
     }
 
     /// Removes the files of segments that are gone. What cannot be removed is garbage for the next
@@ -215,9 +235,21 @@ impl Segments {
         if self.state().proof == Proof::None {
             return Ok(());
         }
-        let garbage = std::mem::take(&mut *self.garbage.lock());
+        let garbage = {
+            let mut garbage = self.garbage.lock();
+            if garbage.pins > 0 {
+                return Ok(());
+            }
+            std::mem::take(&mut garbage.names)
+        };
         let removed = garbage.iter().map(|name| self.dir.remove(name));
         removed.fold(Ok(()), Result::and)
+    }
+
+    /// Keeps the files of all segments that the state names from now on, until it is dropped.
+    pub(crate) fn pin(&self) -> Pin<'_> {
+        self.garbage.lock().pins += 1;
+        Pin(self)
     }
 
     /// A count that goes up with each cut; who finds another than when it last looked asks what

@@ -22,6 +22,7 @@ use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::segment::MAX_SEGMENT_LEN;
@@ -152,6 +153,7 @@ impl Run<'_> {
         }
         let active = self.edit_rows(scanned, cut)?;
         self.manifest.closed = false;
+        self.manifest.origin = Origin::Log;
         if Bug::RemovedEarly.is_on() {
             Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
         }

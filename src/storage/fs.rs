@@ -101,6 +101,10 @@ impl Storage for FsStorage {
         fs::rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -156,6 +160,10 @@ impl File for FsFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn name_count(&self) -> io::Result<u64> {
+        platform::name_count(&self.file)
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
@@ -231,7 +239,7 @@ mod platform {
     use std::io;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     use std::num::NonZeroU64;
-    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
     use std::path::Path;
 
     pub(super) fn refuse_to_follow_or_wait(options: &mut OpenOptions) {
@@ -246,6 +254,10 @@ mod platform {
 
     pub(super) fn write_at(file: &File, buf: &[u8], position: u64) -> io::Result<usize> {
         file.write_at(buf, position)
+    }
+
+    pub(super) fn name_count(file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.nlink())
     }
 
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
@@ -310,6 +322,10 @@ mod platform {
 
     pub(super) fn write_at(file: &File, buf: &[u8], position: u64) -> io::Result<usize> {
         file.seek_write(buf, position)
+    }
+
+    pub(super) fn name_count(_file: &File) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn sync_dir(_path: &Path) -> io::Result<()> {

@@ -112,6 +112,16 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut root = self.root.lock();
+        let contents = Arc::clone(file(&mut root, from)?.get().contents()?);
+        match entry(&mut root, to)? {
+            Entry::Vacant(vacant) => vacant.insert(Node::File(contents)),
+            Entry::Occupied(_) => return Err(ErrorKind::AlreadyExists.into()),
+        };
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut root = self.root.lock();
         let occupied = file(&mut root, path)?;

@@ -75,6 +75,17 @@ pub trait Storage: Debug + Send + Sync {
     /// `StorageFull`, and then `from` and `to` are as before; any I/O error, and then nobody knows.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives the file `from` the second name `to`: one file under both, of which either name can be
+    /// removed without the other. As durable as a name that was created.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if something has the name `to`; `Unsupported`, `CrossesDevices` or any other
+    /// error where it cannot be done: the log copies the file then. By default it cannot.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes the name of the file `path`. Files and maps that are open stay readable.
     ///
     /// # Errors
@@ -152,6 +163,16 @@ pub trait File: Debug + Send + Sync {
     ///
     /// Any I/O error.
     fn size(&self) -> io::Result<u64>;
+
+    /// How many names the file has. What is written to a file with more than one is seen under all
+    /// of them, so it is never used again for something else.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, as by default, if nobody can tell: there may be more than one then.
+    fn name_count(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// A read-only view of the first `len` bytes, which may reach beyond the end of the file: bytes
     /// written later appear in it. `None` if this file cannot be mapped; then it is read with

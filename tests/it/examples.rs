@@ -9,6 +9,16 @@ use std::process::Command;
 /// Each example, and the words its output has in this order.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
+        "backup",
+        &[
+            "the backup opens and has all records up to the end it was taken at\n",
+            "open: Corrupt\n",
+            "verify: ",
+            "repaired: all but a few records are read, at their offsets\n",
+            "the backup has every record that was lost\n",
+        ],
+    ),
+    (
         "causality",
         &[
             "1 shop [order-17] may 17 pay 30?\n2 bank [order-17] it may\n3 shop [order-17] thank you",

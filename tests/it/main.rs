@@ -6,6 +6,8 @@
 mod append;
 mod async_wait;
 mod backward;
+mod checkpoint;
+mod checkpoint_load;
 mod compaction;
 mod compaction_beside;
 mod compaction_faults;
@@ -35,6 +37,8 @@ mod order;
 mod recovery;
 mod refused_roll;
 mod regression;
+mod repair;
+mod repair_crash;
 mod retention;
 mod roll;
 #[cfg(stratalog_bugs)]

@@ -14,8 +14,8 @@ const FLOORS: &[&[&str]] = &[
     &["segment", "manifest"],
     &["state"],
     &["commit"],
-    &["cursor", "compaction"],
-    &["log", "fuzzing"],
+    &["cursor", "compaction", "checkpoint"],
+    &["log", "fuzzing", "tools"],
     &["lib"],
 ];
 

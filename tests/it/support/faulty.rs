@@ -417,6 +417,18 @@ impl Storage for Process {
         admitted.done(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut admitted = self.admit(Op::Link, text(to))?;
+        if admitted.medium().node(text(from)).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if admitted.medium().node(text(to)).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        admitted.medium().link(text(from), text(to));
+        admitted.done(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut admitted = self.admit(Op::Remove, text(path))?;
         if admitted.medium().node(text(path)).is_none() {

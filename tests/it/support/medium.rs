@@ -130,6 +130,12 @@ impl Medium {
         id
     }
 
+    /// A second name for a file.
+    pub(crate) fn link(&mut self, from: &str, to: &str) {
+        let id = self.seen[from];
+        self.change_names(Naming::Link(to.into(), id));
+    }
+
     pub(crate) fn remove(&mut self, path: &str) {
         self.change_names(Naming::Unlink(path.into()));
     }
@@ -269,7 +275,8 @@ impl Medium {
 
     /// Bytes in files that have a name.
     fn used(&self) -> u64 {
-        self.seen.values().map(|id| self.bytes(*id).len() as u64).sum()
+        let files: BTreeSet<_> = self.seen.values().collect();
+        files.into_iter().map(|id| self.bytes(*id).len() as u64).sum()
     }
 
     fn stamp(&mut self) -> Stamp {

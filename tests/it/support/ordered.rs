@@ -118,6 +118,12 @@ impl Storage for OrderedStorage {
         renamed
     }
 
+    /// A file in another directory, which is not watched.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.begin("link to", to)?;
+        self.inner.link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         if !self.rules().is_there(path) {
             return self.inner.remove(path);
