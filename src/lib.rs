@@ -49,9 +49,11 @@
 //! - [Compaction](Log::compact), if it is asked for, keeps the last record of each key, at its own
 //!   offset, while appends and readers go on.
 //! - Opening takes time and memory for the active segment, however long the log is.
+//! - A [`Consumer`] keeps its place in the log's directory. After a crash it goes on where it
+//!   committed last, and [retention](Retention::keep_unread) can wait for it.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: named
-//! consumers, readers in other processes.
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: readers in other
+//! processes.
 //!
 //! # Where to begin
 //!
@@ -61,6 +63,7 @@
 mod bugs;
 mod commit;
 mod compaction;
+mod consumers;
 mod cursor;
 mod error;
 mod format;
@@ -81,6 +84,7 @@ mod units;
 pub use bugs::SEEDED_BUGS;
 pub use compaction::CompactionReport;
 pub use compaction::LeftAside;
+pub use cursor::Consumer;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;
@@ -91,6 +95,7 @@ pub use cursor::Wait;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
+pub use log::ConsumerInfo;
 pub use log::Log;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;

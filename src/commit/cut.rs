@@ -35,8 +35,13 @@ impl Drop for Held<'_> {
 }
 
 impl Commit {
-    /// Removes all records from `end` on, durably.
-    pub(crate) fn truncate_to(&self, end: Offset) -> Result<()> {
+    /// Removes all records from `end` on, durably. `before` comes first, when nothing else is in the
+    /// way any more; an error of it leaves the log as it is.
+    pub(crate) fn truncate_to(
+        &self,
+        end: Offset,
+        before: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
         self.cut(|writer, news| {
             let start = writer.start_offset();
             let log_end = self.marks.end();
@@ -49,6 +54,7 @@ impl Commit {
             if self.marks.durable() < end {
                 self.make_durable(writer, end, news)?;
             }
+            before()?;
             let _syncing = self.syncing.lock();
             let last_at = self.front.lock().tail.last_at();
             let cut = writer.truncate(end, last_at, || {

@@ -6,12 +6,15 @@
 //! - It never shows a record at or above the high watermark, and never skips one in silence: what
 //!   it cannot read is an error, at which it stays.
 
+mod consumer;
 mod entry;
 mod seek;
 mod source;
 mod view;
 mod wait;
 
+pub use consumer::Consumer;
+pub(crate) use consumer::ConsumerParts;
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;

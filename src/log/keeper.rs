@@ -3,11 +3,14 @@
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Urgency;
+use crate::consumers::Consumers;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::manifest::Row;
 use crate::options::OnError;
 use crate::retention;
+use crate::retention::Kept;
+use crate::retention::Reader;
 use crate::retention::Retention;
 use crate::retention::RetentionReport;
 use crate::state::Segments;
@@ -39,6 +42,7 @@ pub struct MaintenanceReport {
 pub(super) struct Keeper {
     pub(super) commit: Arc<Commit>,
     pub(super) segments: Arc<Segments>,
+    pub(super) consumers: Arc<Consumers>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) retention: Retention,
     pub(super) segment_age: Option<Duration>,
@@ -55,6 +59,8 @@ pub(super) struct Last {
     pub(super) run_at: Option<Timestamp>,
     /// The last error that no call returned.
     pub(super) error: Option<Error>,
+    /// Whether retention would remove more, were it not for readers.
+    waits_for_readers: bool,
 }
 
 impl Keeper {
@@ -63,15 +69,32 @@ impl Keeper {
         let rolled = self.end_idle();
         let retained = self.enforce_retention();
         let removed = self.segments.remove_garbage();
-        self.last.lock().run_at = Some(self.clock.now());
+        let waits_for_readers =
+            retained.as_ref().is_ok_and(|report| report.kept == Some(Kept::Unread));
+        let mut last = self.last.lock();
+        (last.run_at, last.waits_for_readers) = (Some(self.clock.now()), waits_for_readers);
+        drop(last);
         // Each part is done whatever became of the others.
         let report = MaintenanceReport { rolled: rolled?, retention: retained? };
         removed.map(|()| report)
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {
+        if !self.retention.keep_unread {
+            return self.remove_expired(&[]);
+        }
+        self.consumers.decide(|readers| {
+            let report = self.remove_expired(readers)?;
+            let waits = matches!(report.kept, Some(Kept::Unread));
+            let blocked = self.commit.rows().into_iter().next().filter(|_| waits);
+            Ok((report, blocked.map(|row| row.end_offset)))
+        })
+    }
+
+    /// Removes what may go when readers stand there.
+    fn remove_expired(&self, readers: &[Reader]) -> Result<RetentionReport> {
         let plan = |rows: &[Row], start: Offset| {
-            retention::plan(rows, start, &self.retention, self.clock.now())
+            retention::plan(rows, start, &self.retention, readers, self.clock.now())
         };
         let mut report = plan(&self.commit.rows(), self.segments.start_offset());
         if report.removed_segments > 0 {
@@ -134,7 +157,12 @@ impl Keeper {
     /// How long there is nothing to do, if nothing happens; `None` for ever.
     fn rest(&self) -> Option<Duration> {
         self.retention.max_age.or(self.segment_age)?;
-        let due = retention::next_due(&self.commit.rows(), &self.retention, self.segment_age);
+        let rows = self.commit.rows();
+        // What waits for a reader is due when one commits, which calls.
+        let waits = self.last.lock().waits_for_readers;
+        let own = if waits { rows.len().saturating_sub(1) } else { 0 };
+        let rows = rows.get(own..).unwrap_or_default();
+        let due = retention::next_due(rows, &self.retention, self.segment_age);
         let left = due.map_or(LOOK_AGAIN, |due| due.since(self.clock.now()).unwrap_or_default());
         Some(left.clamp(REST, LOOK_AGAIN))
     }

@@ -9,6 +9,8 @@ mod compaction;
 mod compaction_beside;
 mod compaction_faults;
 mod concurrency;
+mod consumer;
+mod consumer_retention;
 mod corruption;
 mod cursor;
 mod cut;

@@ -4,7 +4,7 @@ use crate::support::check;
 use crate::support::ordered::OrderedStorage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stratalog::storage::{Clock, FsStorage, MemoryStorage, OpenMode, Storage};
+use stratalog::storage::{Clock, EntryKind, FsStorage, MemoryStorage, OpenMode, Storage};
 use stratalog::{Log, Maintenance, Options, ReadMode, Record, Result};
 use tempfile::TempDir;
 
@@ -125,7 +125,8 @@ impl Site {
         let Ok(listed) = self.storage.list(&self.path) else {
             return Vec::new();
         };
-        let sized = listed.into_iter().map(|entry| {
+        let listed = listed.into_iter().filter(|entry| entry.kind == EntryKind::File);
+        let sized = listed.map(|entry| {
             let file = self.storage.open(&self.path.join(&entry.name), OpenMode::Read).unwrap();
             (entry.name.into_string().unwrap(), file.size().unwrap())
         });
