@@ -7,6 +7,7 @@
 //! without it; when it returns, one of them is left. What was seen after a crash is the one world
 //! from then on.
 
+use crate::explore::consumer::Places;
 use crate::support::medium::Hash;
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ impl Item {
 }
 
 /// A log that may be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) start: u64,
     pub(super) rows: Arc<Vec<Row>>,
@@ -87,6 +88,22 @@ pub(super) struct World {
     pub(super) cut_at: i64,
     /// It was closed, and nothing was begun since: opening it has nothing to do.
     pub(super) is_closed: bool,
+    /// Where the consumer may stand.
+    pub(super) places: Places,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            start: 0,
+            rows: Arc::default(),
+            written: 0,
+            synced: 0,
+            cut_at: 0,
+            is_closed: false,
+            places: vec![None],
+        }
+    }
 }
 
 impl World {
@@ -110,7 +127,8 @@ impl World {
             last.ends_unit = true;
         }
         let (rows, cut_at) = (Arc::new(rows), self.last_at());
-        let mut cut = Self { rows, cut_at, is_closed: false, ..self.clone() };
+        let places = self.places.iter().map(|place| place.map(|at| at.min(end))).collect();
+        let mut cut = Self { rows, cut_at, is_closed: false, places, ..self.clone() };
         cut.reached_synced();
         cut
     }
@@ -134,6 +152,7 @@ impl World {
             synced: self.synced.saturating_sub(len).max(durable),
             cut_at: gone,
             is_closed: false,
+            places: self.places.clone(),
         }
     }
 
@@ -290,6 +309,9 @@ impl Expected {
             hash.number(world.synced as u64);
             hash.number(world.cut_at.cast_unsigned());
             hash.number(u64::from(world.is_closed));
+            for place in &world.places {
+                hash.number(place.map_or(u64::MAX, |at| at));
+            }
             for row in world.rows.iter() {
                 hash.number(row.item.number * 2 + u64::from(row.ends_unit));
             }
