@@ -5,6 +5,7 @@
 //! nightly compiler. The seeds in `seeds/` are made by `examples/seeds.rs` from real structures.
 
 mod codecs;
+mod consumer;
 mod input;
 mod mutation;
 mod open;
@@ -23,6 +24,7 @@ pub mod targets {
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
     pub use crate::codecs::segment;
+    pub use crate::consumer::consumer;
     pub use crate::open::open;
     pub use crate::ops::ops;
 }
@@ -33,6 +35,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("index", targets::index),
     ("manifest", targets::manifest),
     ("segment", targets::segment),
+    ("consumer", targets::consumer),
     ("open", targets::open),
     ("ops", targets::ops),
 ];
