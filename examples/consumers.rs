@@ -2,6 +2,7 @@
 //! that is slow, for which the log keeps what it has not read. `cargo run --example consumers`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what happens")]
+#![expect(clippy::disallowed_methods, reason = "a file stands for a database")]
 
 use std::env;
 use std::error::Error;

@@ -14,6 +14,14 @@ const NAME: &str = "reader";
 /// Where a consumer may stand; `None` is that there is no such consumer.
 pub(super) type Places = Vec<Option<u64>>;
 
+/// What is known of the names of consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    Sure,
+    /// They cannot be relied on until the log is opened again.
+    Lost,
+}
+
 impl World {
     /// From now on it may stand there, too.
     fn may_stand_at(&mut self, place: Option<u64>) {
@@ -85,10 +93,12 @@ impl Run {
         let last = log.stats().last_error;
         let is_poisoned = last.is_some_and(|error| error.kind() == ErrorKind::Poisoned);
         if error.kind() == ErrorKind::Poisoned && !is_poisoned {
-            if !self.may_fail() && !self.has_lost_names {
+            if !self.may_fail() && self.names == Names::Sure {
                 return Err(format!("nothing was wrong, and yet: {error}"));
             }
-            self.has_lost_names |= error.path().is_some_and(|path| path.ends_with("consumers"));
+            if error.path().is_some_and(|path| path.ends_with("consumers")) {
+                self.names = Names::Lost;
+            }
             return Ok(());
         }
         // Positions of what is durable may be read and written whatever became of the log.

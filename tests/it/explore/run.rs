@@ -1,5 +1,6 @@
 //! A program under way: what it does to a log, and what the log may be at each moment.
 
+use crate::explore::consumer::Names;
 use crate::explore::oracle::Expected;
 use crate::explore::oracle::Item;
 use crate::explore::oracle::Kind;
@@ -81,8 +82,7 @@ pub(super) struct Run {
     /// What a crash may leave, from when on, counted in calls with an effect.
     events: Vec<(u64, Expected)>,
     is_poisoned: bool,
-    /// The names of consumers cannot be relied on until the log is opened again.
-    pub(super) has_lost_names: bool,
+    pub(super) names: Names,
     /// How often a fault had struck when the operation began.
     strikes: u64,
     pub(super) weather: Weather,
@@ -106,7 +106,7 @@ impl Run {
             events: vec![(0, expected.clone())],
             expected: Some(expected),
             is_poisoned: false,
-            has_lost_names: false,
+            names: Names::Sure,
             strikes: 0,
             weather,
             reading: Reading::Along,
@@ -162,7 +162,7 @@ impl Run {
             return Err(format!("it was closed, and yet: {}", log.recovery()));
         }
         self.log = Some(log);
-        (self.is_poisoned, self.has_lost_names) = (false, false);
+        (self.is_poisoned, self.names) = (false, Names::Sure);
         self.note();
         Ok(())
     }
