@@ -13,7 +13,7 @@ mod ops;
 pub mod seeds;
 mod world;
 
-#[expect(dead_code, unused_imports, reason = "the words of the tests; not every one is used here")]
+#[expect(dead_code, reason = "the words of the tests; not every one is used here")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 

@@ -76,6 +76,29 @@ fn a_slot_that_is_damaged_leaves_the_one_before() {
     assert_eq!(positions, [5, 7]);
 }
 
+/// Once a position was taken back, no damage leads further again.
+#[test]
+fn a_position_that_went_back_never_leads_further_again() {
+    for cuts in [true, false] {
+        let (site, path) = seven();
+        let log = site.open();
+        if cuts {
+            log.truncate_to(at(4)).unwrap();
+            append_all(&log, &tail(6));
+        } else {
+            commit(&log, "billing", 4);
+        }
+        log.close().unwrap();
+        let sound = fs::read(&path).unwrap();
+        for slot in SLOTS {
+            let mut bytes = sound.clone();
+            bytes[slot + 40] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(site.open().consumer("billing").unwrap().committed(), at(4));
+        }
+    }
+}
+
 #[test]
 fn a_position_that_is_damaged_is_an_error_with_a_way_out() {
     let (site, path) = seven();

@@ -12,6 +12,7 @@ mod concurrency;
 mod consumer;
 mod consumer_faults;
 mod consumer_kill;
+mod consumer_order;
 mod consumer_retention;
 mod consumer_threads;
 mod corruption;
