@@ -11,7 +11,8 @@
 //!   crash between the two leaves the log whole, and a consumer that reads some records again.
 //! - Who commits reads the [`Shelf`]; who creates, removes, cuts the log or decides what may go has
 //!   it for itself. So a consumer that is created while retention decides begins before, and is
-//!   waited for, or behind what went. The shelf is locked before anything of the writer.
+//!   waited for, or behind what went. The writer is locked before the shelf, and nobody is told of
+//!   anything while it is.
 //! - After a sync of the directory failed, no name is made, removed or relied on until the log is
 //!   opened again: a name that was removed may come back, with a position of before a truncation.
 //! - After a failed write or sync of a position its handle commits no more; who opens the consumer
@@ -185,42 +186,36 @@ impl Consumers {
         Ok(true)
     }
 
-    /// Does `cut`, which truncates the log to `end` and, before it does, calls what it is given: that
-    /// takes back the positions behind `end`. No commit comes in between.
+    /// Takes back to `end` what lies behind it. Until what this gives is dropped, which is when the
+    /// log has been cut, no commit comes in between.
     ///
     /// A position that cannot be read does not stop it if it is damaged, since it is of no use any
     /// more; if it may be readable another time, it does.
-    pub(crate) fn cut_to(
-        &self,
-        end: Offset,
-        cut: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn take_back(&self, end: Offset) -> Result<impl Sized + '_> {
         let mut shelf = self.shelf.write();
-        cut(&mut || match shelf.life {
-            Life::Closed => Ok(()),
-            Life::Open => {
-                self.look_at_all(&mut shelf)?;
-                let mut consumers = shelf.known.iter();
-                consumers.try_for_each(|(name, consumer)| consumer.take_back(&self.dir, name, end))
+        if shelf.life == Life::Open {
+            self.look_at_all(&mut shelf)?;
+            for (name, consumer) in &shelf.known {
+                consumer.take_back(&self.dir, name, end)?;
             }
-        })
+        }
+        Ok(shelf)
     }
 
-    /// Does `plan` with where all consumers stand; none comes, goes or moves meanwhile. It gives,
-    /// beside what it found, the place that a commit has to reach for it to find something else.
-    pub(crate) fn decide<T>(
-        &self,
-        plan: impl FnOnce(&[Reader]) -> Result<(T, Option<Offset>)>,
-    ) -> Result<T> {
+    /// Where all consumers stand, and what keeps them there: until it is dropped none comes, goes
+    /// or moves.
+    pub(crate) fn stand_still(&self) -> Result<(Vec<Reader>, impl Sized + '_)> {
         let mut shelf = self.shelf.write();
         shelf.check_open()?;
         self.look_at_all(&mut shelf)?;
         let standings = shelf.standings().into_iter();
-        let readers: Vec<_> =
-            standings.map(|at| Reader { name: at.name, committed: at.committed }).collect();
-        let (found, awaited) = plan(&readers)?;
-        self.awaited.store(awaited.unwrap_or(Offset::MAX).get(), Ordering::Release);
-        Ok(found)
+        let readers = standings.map(|at| Reader { name: at.name, committed: at.committed });
+        Ok((readers.collect(), shelf))
+    }
+
+    /// The place that a commit has to reach to be awaited. To be said while all stand still.
+    pub(crate) fn await_commit_at(&self, place: Option<Offset>) {
+        self.awaited.store(place.unwrap_or(Offset::MAX).get(), Ordering::Release);
     }
 
     /// No file is changed any more when it returns, so that the log may go to another process.

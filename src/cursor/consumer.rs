@@ -179,8 +179,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the log no longer has that place. Then it has
-    /// not moved, and [`Error::offset`](crate::Error::offset) is where it can be moved to.
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the log no longer has that place. Then it
+    /// has not moved, and [`Error::offset`](crate::Error::offset) is where it can be moved to.
     pub fn reset(&mut self) -> Result<()> {
         self.cursor.seek(Seek::Offset(self.held.committed()))
     }

@@ -35,10 +35,10 @@ impl Log {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for another name;
     /// [`Locked`](crate::ErrorKind::Locked) if another handle holds it;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if its position is damaged, with the file, which may
-    /// be restored; if it is lost, [`remove_consumer`](Log::remove_consumer) is the way out, and the
-    /// consumer begins at the start again. [`Closed`](crate::ErrorKind::Closed);
-    /// [`Io`](crate::ErrorKind::Io) and [`StorageFull`](crate::ErrorKind::StorageFull) as the system
-    /// reports; [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of the directory of
+    /// be restored; if it is lost, [`remove_consumer`](Log::remove_consumer) is the way out, and
+    /// the consumer begins at the start again. [`Closed`](crate::ErrorKind::Closed);
+    /// [`Io`](crate::ErrorKind::Io) and [`StorageFull`](crate::ErrorKind::StorageFull) as the
+    /// system reports; [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of the directory of
     /// consumers, until the log is opened again.
     ///
     /// # Examples
@@ -68,8 +68,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// As [`consumer`](Log::consumer), for the directory. That a position cannot be read is no error
-    /// of this call: it is told with the consumer.
+    /// As [`consumer`](Log::consumer), for the directory. That a position cannot be read is no
+    /// error of this call: it is told with the consumer.
     ///
     /// # Examples
     ///

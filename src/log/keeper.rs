@@ -10,7 +10,6 @@ use crate::format::manifest::Row;
 use crate::options::OnError;
 use crate::retention;
 use crate::retention::Kept;
-use crate::retention::Reader;
 use crate::retention::Retention;
 use crate::retention::RetentionReport;
 use crate::state::Segments;
@@ -80,32 +79,35 @@ impl Keeper {
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {
-        if !self.retention.keep_unread {
-            return self.remove_expired(&[]);
-        }
-        self.consumers.decide(|readers| {
-            let report = self.remove_expired(readers)?;
-            let waits = matches!(report.kept, Some(Kept::Unread));
-            let blocked = self.commit.rows().into_iter().next().filter(|_| waits);
-            Ok((report, blocked.map(|row| row.end_offset)))
-        })
-    }
-
-    /// Removes what may go when readers stand there.
-    fn remove_expired(&self, readers: &[Reader]) -> Result<RetentionReport> {
-        let plan = |rows: &[Row], start: Offset| {
-            retention::plan(rows, start, &self.retention, readers, self.clock.now())
-        };
-        let mut report = plan(&self.commit.rows(), self.segments.start_offset());
+        let mut report = self.plan(&self.commit.rows(), self.segments.start_offset())?.0;
         if report.removed_segments > 0 {
             // The log may have been cut meanwhile: what counts is what there is now.
             self.commit.delete_what(|rows, start| {
-                report = plan(rows, start);
-                report.start_offset
+                let (planned, still) = self.plan(rows, start)?;
+                report = planned;
+                Ok((report.start_offset, still))
             })?;
             self.remove_garbage();
         }
         Ok(report)
+    }
+
+    /// What is to go, and what keeps the consumers where they are, if that matters.
+    fn plan<'a>(
+        &'a self,
+        rows: &[Row],
+        start: Offset,
+    ) -> Result<(RetentionReport, impl Sized + use<'a>)> {
+        let now = self.clock.now();
+        if !self.retention.keep_unread {
+            return Ok((retention::plan(rows, start, &self.retention, &[], now), None));
+        }
+        let (readers, still) = self.consumers.stand_still()?;
+        let report = retention::plan(rows, start, &self.retention, &readers, now);
+        let stays = rows.iter().find(|row| row.end_offset > report.start_offset);
+        let unread = stays.filter(|_| report.kept == Some(Kept::Unread));
+        self.consumers.await_commit_at(unread.map(|row| row.end_offset));
+        Ok((report, Some(still)))
     }
 
     /// Removes the files of what was cut, or has that done: it takes long on some file systems.

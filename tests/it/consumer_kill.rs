@@ -1,5 +1,5 @@
-//! Processes with consumers are killed, again and again, on a real file system; those that follow go
-//! on where they committed, and no record is lost to any of them.
+//! Processes with consumers are killed, again and again, on a real file system; those that follow
+//! go on where they committed, and no record is lost to any of them.
 //!
 //! As in `kill.rs` the process is this test binary. It says what it is about to do and what it has
 //! done: where each consumer begins, which record it has, what it has committed.

@@ -5,7 +5,10 @@ use crate::support::Site;
 use crate::support::append_all;
 use crate::support::at;
 use crate::support::full;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 use stratalog::{Durability, ErrorKind, Log, Maintenance, Offset, Retention, Seek};
@@ -116,7 +119,7 @@ fn consumers_beside_truncation_stay_within_the_log() {
                 let log = &log;
                 scope.spawn(move || commit_until_closed(log, name))
             });
-            for number in 0..600_u64 {
+            for number in 0..200_u64 {
                 log.append_batch(["x", "y", "z"]).unwrap();
                 if number % 5 == 4 {
                     let end = log.end_offset();
@@ -161,5 +164,44 @@ fn commit_until_closed(log: &Log, name: &str) -> Offset {
                 return consumer.committed();
             }
         }
+    }
+}
+
+/// Whoever is woken by a cut may use consumers there and then: no lock is held.
+#[test]
+fn who_is_told_may_use_consumers() {
+    let log = Site::memory().small_segments().open();
+    append_all(&log, &full(3));
+    let mut consumer = log.consumer("a").unwrap();
+    consumer.seek(Seek::End).unwrap();
+    for cuts in [true, false] {
+        log.append_with(Durability::Buffered, "x").unwrap();
+        let last = log.end_offset() - 1;
+        let mut wait = log.wait_async(last, Durability::Synced);
+        let told = Arc::new(Told { log: log.clone(), count: AtomicUsize::new(0) });
+        let waker = Waker::from(Arc::clone(&told));
+        let polled = Pin::new(&mut wait).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        if cuts {
+            log.truncate_to(last).unwrap();
+        } else {
+            log.delete_before(last + 5).unwrap();
+        }
+        assert_eq!(told.count.load(Ordering::SeqCst), 1);
+    }
+}
+
+/// Looks at the consumers as soon as it is woken, on the thread that wakes it.
+struct Told {
+    log: Log,
+    count: AtomicUsize,
+}
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        assert_eq!(self.log.consumers().unwrap().len(), 1);
+        self.log.consumer("b").unwrap();
+        assert!(self.log.remove_consumer("b").unwrap());
+        self.count.fetch_add(1, Ordering::SeqCst);
     }
 }
