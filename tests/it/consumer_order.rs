@@ -43,7 +43,9 @@ fn step(order: &OrderedStorage, log: &Log, numbers: &mut Numbers) -> Result<()> 
         Ok(())
     };
     match numbers.below(12) {
-        0..4 => drop(log.append_batch_with(*numbers.pick(&[Buffered, Written, Synced]), ["x"; 3])?),
+        0..4 => {
+            log.append_batch_with(*numbers.pick(&[Buffered, Written, Synced]), ["x"; 3])?;
+        }
         4..7 => commit(None)?,
         7 => commit(Some(Seek::Start))?,
         8 => commit(Some(Seek::End))?,

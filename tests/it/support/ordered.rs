@@ -185,7 +185,7 @@ impl Storage for OrderedStorage {
         let start = self.begin("sync_dir", path)?;
         let synced = self.inner.sync_dir(path);
         if positions::is_directory(path) {
-            self.positions().synced_dir(synced.is_ok());
+            self.positions().synced_dir(&synced);
             return synced;
         }
         self.rules().synced_dir(start, &synced);
@@ -237,7 +237,7 @@ impl File for OrderedFile {
         if positions::is_position(&self.path) {
             self.storage.positions().before_sync(&self.path);
             let synced = self.file.sync_data();
-            self.storage.positions().synced(&self.path, &*self.file, synced.is_ok());
+            self.storage.positions().synced(&self.path, &*self.file, &synced);
             return synced;
         }
         self.storage.rules().before_sync(&self.path, self.node);

@@ -12,6 +12,7 @@
 //! | *told: committed* | The slot that counts says so and is synced, under a durable name. |
 
 use std::collections::BTreeMap;
+use std::io::Result;
 use std::path::{Path, PathBuf};
 use stratalog::storage::{File, OpenMode};
 
@@ -132,9 +133,9 @@ impl Positions {
         }
     }
 
-    pub(crate) fn synced(&mut self, path: &Path, file: &dyn File, worked: bool) {
+    pub(crate) fn synced(&mut self, path: &Path, file: &dyn File, result: &Result<()>) {
         let Some(position) = self.files.get_mut(path) else { return };
-        if worked {
+        if result.is_ok() {
             position.slots = SLOTS.map(|at| Some(read(file, at)));
         } else {
             position.sync = Sync::Failed;
@@ -154,8 +155,8 @@ impl Positions {
         self.files.remove(path);
     }
 
-    pub(crate) fn synced_dir(&mut self, worked: bool) {
-        if !worked {
+    pub(crate) fn synced_dir(&mut self, result: &Result<()>) {
+        if result.is_err() {
             self.names = Names::Failed;
             return;
         }
