@@ -38,7 +38,8 @@ impl Log {
     /// be restored; if it is lost, [`remove_consumer`](Log::remove_consumer) is the way out, and
     /// the consumer begins at the start again. [`Closed`](crate::ErrorKind::Closed);
     /// [`Io`](crate::ErrorKind::Io) and [`StorageFull`](crate::ErrorKind::StorageFull) as the
-    /// system reports; [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of the directory of
+    /// system reports; [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of the
+    /// directory of
     /// consumers, until the log is opened again.
     ///
     /// # Examples
