@@ -46,6 +46,7 @@ fn main() {
     println!("|---|---|---|---|---|---|");
     buffered();
     synced();
+    commits();
     scan();
     point_read_and_open();
     compaction();
@@ -127,6 +128,30 @@ fn synced() {
     );
     let goal = at_least("ratio", ratio(&pair), 8.0);
     row("append, synced, 64 threads (limit: 1 thread)", "k/s", &pair, goal);
+}
+
+/// What a consumer pays for each of its commits.
+fn commits() {
+    let count = scaled(SYNCED_COUNT);
+    let dir = scratch();
+    support::fill(dir.path(), 100, count);
+    let log = Log::open(dir.path()).unwrap();
+    let mut consumer = log.consumer("reader").unwrap();
+    let ours = || {
+        consumer.seek(Seek::Start).unwrap();
+        consumer.commit().unwrap();
+        let took = support::timed(|| {
+            for _ in 0..count {
+                consumer.next().unwrap();
+                consumer.commit().unwrap();
+            }
+        });
+        micros(took) / count as f64
+    };
+    let pair = alternate(ours, || micros(limits::overwrite_fdatasync(count)) / count as f64);
+    let goal = at_most("ratio", ratio(&pair), 1.2);
+    row("commit of a consumer (limit: 64 B overwritten, fdatasync)", "us", &pair, goal);
+    log.close().unwrap();
 }
 
 fn scan() {

@@ -10,6 +10,7 @@ use crate::format::index::IndexHeader;
 use crate::format::manifest::Manifest;
 use crate::format::names;
 use crate::format::names::Name;
+use crate::format::position::Slot;
 use crate::format::record;
 use crate::format::record::HeaderPairs;
 use crate::format::segment::SegmentHeader;
@@ -84,6 +85,13 @@ pub fn manifest(bytes: &[u8]) -> Option<Vec<u8>> {
     let manifest = Manifest::decode(bytes).ok()?;
     assert!(manifest.start_offset <= manifest.end_offset());
     Some(manifest.encode())
+}
+
+/// A slot of a consumer's position, if one was written.
+#[must_use]
+pub fn position(bytes: &[u8; 64]) -> Option<Vec<u8>> {
+    let slot = Slot::decode(bytes).ok()??;
+    Some(slot.encode().to_vec())
 }
 
 /// The name of a segment or an index.

@@ -49,9 +49,11 @@
 //! - [Compaction], if it is asked for, keeps the last record of each key, at its own offset, while
 //!   appends and readers go on; by itself when enough has changed, or by [`Log::compact`].
 //! - Opening takes time and memory for the active segment, however long the log is.
+//! - A [`Consumer`] keeps its place in the log's directory. After a crash it goes on where it
+//!   committed last, and [retention](Retention::keep_unread) can wait for it.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: named
-//! consumers, readers in other processes.
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: readers in other
+//! processes.
 //!
 //! # Features
 //!
@@ -67,6 +69,7 @@ mod bugs;
 mod checkpoint;
 mod commit;
 mod compaction;
+mod consumers;
 mod cursor;
 mod error;
 mod events;
@@ -89,6 +92,7 @@ mod units;
 pub use bugs::SEEDED_BUGS;
 pub use compaction::CompactionReport;
 pub use compaction::LeftAside;
+pub use cursor::Consumer;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;
@@ -102,6 +106,7 @@ pub use cursor::Wait;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
+pub use log::ConsumerInfo;
 pub use log::Log;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;

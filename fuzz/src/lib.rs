@@ -5,6 +5,7 @@
 //! nightly compiler. The seeds in `seeds/` are made by `examples/seeds.rs` from real structures.
 
 mod codecs;
+mod consumer;
 mod input;
 mod mutation;
 mod open;
@@ -13,7 +14,7 @@ mod repair;
 pub mod seeds;
 mod world;
 
-#[expect(dead_code, unused_imports, reason = "the words of the tests; not every one is used here")]
+#[expect(dead_code, reason = "the words of the tests; not every one is used here")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
@@ -24,6 +25,7 @@ pub mod targets {
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
     pub use crate::codecs::segment;
+    pub use crate::consumer::consumer;
     pub use crate::open::open;
     pub use crate::ops::ops;
     pub use crate::repair::repair;
@@ -35,6 +37,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("index", targets::index),
     ("manifest", targets::manifest),
     ("segment", targets::segment),
+    ("consumer", targets::consumer),
     ("open", targets::open),
     ("ops", targets::ops),
     ("repair", targets::repair),

@@ -3,6 +3,7 @@
 use crate::support::image::Image;
 use crate::world::WORLDS;
 use crate::world::long_index;
+use crate::world::position_files;
 use std::path::PathBuf;
 
 /// Where the seeds of a target are.
@@ -19,6 +20,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "index" => indexes(),
         "manifest" => files("MANIFEST", 1),
         "segment" => segments(),
+        "consumer" => positions(),
         "open" | "repair" => damages(),
         "ops" => histories(),
         _ => vec![("whole".into(), b"CAN\x03abc".to_vec())],
@@ -51,6 +53,20 @@ fn files(suffix: &str, switches: u8) -> Vec<(String, Vec<u8>)> {
         })
     });
     all.collect()
+}
+
+/// Two slots: one was never written, the second counts, the first counts, one is damaged.
+fn positions() -> Vec<(String, Vec<u8>)> {
+    let files = position_files().into_iter().enumerate();
+    let slots = |file: &[u8]| [&file[..64], &file[4096..4160]].concat();
+    let mut all: Vec<_> = files
+        .map(|(nth, file)| (format!("committed-{nth}"), [&[12][..], &slots(&file)].concat()))
+        .collect();
+    let (_, last) = all.last().expect("there are some").clone();
+    all.push(("sealed".into(), [&[15][..], &last[1..]].concat()));
+    all.push(("foreign".into(), [&[3][..], &last[1..]].concat()));
+    all.push(("longer".into(), [&[31][..], &last[1..], b"x"].concat()));
+    all
 }
 
 fn segments() -> Vec<(String, Vec<u8>)> {

@@ -7,6 +7,7 @@
 //!   it cannot read is an error, at which it stays.
 
 mod back;
+mod consumer;
 mod entry;
 mod follow;
 mod iter;
@@ -18,6 +19,8 @@ mod stream;
 mod view;
 mod wait;
 
+pub use consumer::Consumer;
+pub(crate) use consumer::ConsumerParts;
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;

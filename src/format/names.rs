@@ -12,6 +12,12 @@ pub(crate) const MANIFEST_NEXT: &str = "MANIFEST.next";
 
 /// A segment on its way into a checkpoint, in the place of a shorter copy of it.
 pub(crate) const SEGMENT_NEXT: &str = "SEGMENT.next";
+/// The directory of the consumers' positions.
+pub(crate) const CONSUMERS: &str = "consumers";
+/// A position that is being made, in that directory: no consumer has this name.
+pub(crate) const CONSUMER_NEXT: &str = ".next";
+
+const CONSUMER_NAME_LEN_MAX: usize = 128;
 
 const BASE_OFFSET_DIGITS: usize = 20;
 const SEGMENT_ID_DIGITS: usize = 8;
@@ -42,6 +48,14 @@ pub(crate) fn damaged_number(name: &OsStr) -> Option<u64> {
 }
 
 const DAMAGED: &str = "damaged-";
+
+/// Whether a consumer, and the file of its position, may have this name.
+pub(crate) fn is_consumer(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=CONSUMER_NAME_LEN_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(allowed)
+}
 
 /// A file of ours, as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +98,7 @@ fn number(text: &str, width: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, index, parse, segment};
+    use super::{Name, index, is_consumer, parse, segment};
     use crate::units::Offset;
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::ffi::OsStr;
@@ -127,6 +141,18 @@ mod tests {
         ];
         for name in names {
             assert_eq!(parse(OsStr::new(name)), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn consumers_have_names_that_every_file_system_takes() {
+        let long = "x".repeat(128);
+        for name in ["a", "billing", "A-1_b.c", "-", "_", "a.", "a..b", &long] {
+            assert!(is_consumer(name), "{name:?}");
+        }
+        let longer = "x".repeat(129);
+        for name in ["", ".", "..", ".next", "a/b", "/", "a b", "a\\b", "\u{e9}", "a\0", &longer] {
+            assert!(!is_consumer(name), "{name:?}");
         }
     }
 

@@ -10,12 +10,14 @@ use crate::commit::Urgency;
 use crate::compaction::CompactionReport;
 use crate::compaction::Compactor;
 use crate::compaction::Pause;
+use crate::consumers::Consumers;
 use crate::error::Error;
 use crate::error::Result;
 use crate::events::event;
 use crate::format::manifest::Row;
 use crate::options::OnError;
 use crate::retention;
+use crate::retention::Kept;
 use crate::retention::Retention;
 use crate::retention::RetentionReport;
 use crate::state::Segments;
@@ -53,6 +55,7 @@ pub struct MaintenanceReport {
 pub(super) struct Keeper {
     pub(super) commit: Arc<Commit>,
     pub(super) segments: Arc<Segments>,
+    pub(super) consumers: Arc<Consumers>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) retention: Retention,
     pub(super) segment_age: Option<Duration>,
@@ -72,6 +75,8 @@ pub(super) struct Last {
     pub(super) error: Option<Error>,
     /// No run of compaction in the background begins before.
     compact_after: Duration,
+    /// Whether retention would remove more, were it not for readers.
+    waits_for_readers: bool,
 }
 
 impl Keeper {
@@ -88,7 +93,11 @@ impl Keeper {
         let rolled = self.end_idle();
         let retained = self.enforce_retention();
         let removed = self.segments.remove_garbage();
-        self.last.lock().run_at = Some(self.clock.now());
+        let waits_for_readers =
+            retained.as_ref().is_ok_and(|report| report.kept == Some(Kept::Unread));
+        let mut last = self.last.lock();
+        (last.run_at, last.waits_for_readers) = (Some(self.clock.now()), waits_for_readers);
+        drop(last);
         let compaction = None;
         let report = MaintenanceReport { rolled: rolled?, retention: retained?, compaction };
         removed.map(|()| report)
@@ -99,20 +108,36 @@ impl Keeper {
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {
-        let plan = |rows: &[Row], start: Offset| {
-            retention::plan(rows, start, &self.retention, self.clock.now())
-        };
-        let mut report = plan(&self.commit.rows(), self.segments.start_offset());
+        let mut report = self.plan(&self.commit.rows(), self.segments.start_offset())?.0;
         if report.removed_segments > 0 {
             // The log may have been cut meanwhile: what counts is what there is now.
             self.commit.delete_what(|rows, start| {
-                report = plan(rows, start);
-                report.start_offset
+                let (planned, still) = self.plan(rows, start)?;
+                report = planned;
+                Ok((report.start_offset, still))
             })?;
             event!(INFO, path = %self.path().display(), report = ?report, "retention");
             self.remove_garbage();
         }
         Ok(report)
+    }
+
+    /// What is to go, and what keeps the consumers where they are, if that matters.
+    fn plan<'a>(
+        &'a self,
+        rows: &[Row],
+        start: Offset,
+    ) -> Result<(RetentionReport, impl Sized + use<'a>)> {
+        let now = self.clock.now();
+        if !self.retention.keep_unread {
+            return Ok((retention::plan(rows, start, &self.retention, &[], now), None));
+        }
+        let (readers, still) = self.consumers.stand_still()?;
+        let report = retention::plan(rows, start, &self.retention, &readers, now);
+        let stays = rows.iter().find(|row| row.end_offset > report.start_offset);
+        let unread = stays.filter(|_| report.kept == Some(Kept::Unread));
+        self.consumers.await_commit_at(unread.map(|row| row.end_offset));
+        Ok((report, Some(still)))
     }
 
     /// Removes the files of what was cut, or has that done: it takes long on some file systems.
@@ -240,7 +265,12 @@ impl Keeper {
     /// How long nothing must be done but compaction, if nothing happens; `None` for ever.
     fn rest(&self) -> Option<Duration> {
         self.retention.max_age.or(self.segment_age)?;
-        let due = retention::next_due(&self.commit.rows(), &self.retention, self.segment_age);
+        let rows = self.commit.rows();
+        // What waits for a reader is due when one commits, which calls.
+        let waits = self.last.lock().waits_for_readers;
+        let own = if waits { rows.len().saturating_sub(1) } else { 0 };
+        let rows = rows.get(own..).unwrap_or_default();
+        let due = retention::next_due(rows, &self.retention, self.segment_age);
         Some(self.until(due))
     }
 

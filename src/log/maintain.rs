@@ -25,15 +25,20 @@ impl Log {
     /// Costs the same however much is removed. Cursors behind `end` get
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) at their next call, with `end` as the error's
     /// offset; so do those who wait for a record that is removed, appends that are under way
-    /// included. The files of what was removed go afterwards; that one cannot be removed is no
-    /// error of this call (see [`on_background_error`](crate::Options::on_background_error)).
+    /// included. Consumers that have committed more are taken back to `end` first, durably; if the
+    /// log is not cut then, for a crash or an error, they read the records behind it again. The
+    /// files of what was removed go afterwards; that one cannot be removed is no error of this call
+    /// (see [`on_background_error`](crate::Options::on_background_error)).
+    ///
+    /// A position that is damaged is no obstacle, since it is of no use any more; one that cannot
+    /// be read for another reason is: [`remove_consumer`](Log::remove_consumer) it.
     ///
     /// # Errors
     ///
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start or above the end, with nothing
     /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
     pub fn truncate_to(&self, end: Offset) -> Result<()> {
-        self.commit().truncate_to(end)?;
+        self.commit().truncate_to(end, || self.0.keeper.consumers.take_back(end))?;
         event!(INFO, path = %self.path().display(), end = end.get(), "truncated");
         self.0.keeper.remove_garbage();
         Ok(())

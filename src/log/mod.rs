@@ -3,11 +3,13 @@
 mod append;
 mod background;
 mod checkpoint;
+mod consumers;
 mod keeper;
 mod maintain;
 mod open;
 mod stats;
 
+pub use consumers::ConsumerInfo;
 pub use keeper::MaintenanceReport;
 pub use stats::SegmentInfo;
 pub use stats::Stats;
@@ -293,6 +295,7 @@ impl Handle {
         }
         let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());
         let closed = self.view.commit.close();
+        self.keeper.consumers.close();
         if let Some(background) = background {
             background.stop();
         }

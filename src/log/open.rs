@@ -8,6 +8,7 @@ use crate::commit::Start;
 use crate::commit::TailSettings;
 use crate::commit::Writer;
 use crate::compaction::Compactor;
+use crate::consumers::Consumers;
 use crate::cursor::View;
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -153,6 +154,7 @@ impl Options {
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };
+        let log_id = manifest.log_id;
         let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
         let state = State { manifest, active: segment, proof };
         let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
@@ -171,6 +173,7 @@ impl Options {
         });
         let in_background = self.maintenance == Maintenance::Background;
         // Without anything that becomes due by itself there is nothing to keep.
+        let consumers = Arc::new(Consumers::new(&dir, log_id));
         let has_keeper = in_background
             && (self.retention != Retention::new()
                 || self.segment_age.is_some()
@@ -178,6 +181,7 @@ impl Options {
         let keeper = Arc::new(Keeper {
             commit: Arc::clone(&commit),
             segments: Arc::clone(&segments),
+            consumers,
             clock: Arc::clone(&self.clock),
             retention: self.retention,
             segment_age: self.segment_age,

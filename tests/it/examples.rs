@@ -35,6 +35,21 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "consumers",
+        &[
+            "the ledger crashed after 120 orders: true",
+            "the ledger crashed after 70 orders: true",
+            "it goes on at 500, 2617257 cents of 523 orders",
+            "cents of 1000 orders, as it should: true",
+            "mail is slow: removed 4 segments with 400 records ",
+            ", unread by mail\n",
+            "  ledger has committed Some(Offset(1000)), lag Some(0)",
+            "  mail has committed Some(Offset(400)), lag Some(600)",
+            "mail has caught up: removed 6 segments with 600 records ",
+            "the log starts at 1000 and is empty\n",
+        ],
+    ),
+    (
         "partitions",
         &[
             "20000 records in 4 partitions",

@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["format", "storage"],
     &["retention"],
     &["options"],
-    &["segment", "manifest"],
+    &["segment", "manifest", "consumers"],
     &["state"],
     &["commit"],
     &["cursor", "compaction", "checkpoint"],

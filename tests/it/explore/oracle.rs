@@ -12,6 +12,7 @@
 //! missed only if a later record of its key is there to have taken its place, and a tombstone only
 //! if nothing is left that it hides.
 
+use crate::explore::consumer::Places;
 use crate::support::medium::Hash;
 use std::fmt;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ impl Item {
 }
 
 /// A log that may be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) start: u64,
     pub(super) rows: Arc<Vec<Row>>,
@@ -111,6 +112,22 @@ pub(super) struct World {
     pub(super) cut_at: i64,
     /// It was closed, and nothing was begun since: opening it has nothing to do.
     pub(super) is_closed: bool,
+    /// Where the consumer may stand.
+    pub(super) places: Places,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            start: 0,
+            rows: Arc::default(),
+            written: 0,
+            synced: 0,
+            cut_at: 0,
+            is_closed: false,
+            places: vec![None],
+        }
+    }
 }
 
 impl World {
@@ -137,7 +154,8 @@ impl World {
         let gone = rows.iter_mut().filter(|row| row.fate == Fate::MayBeGone);
         gone.for_each(|row| row.fate = Fate::Unknown);
         let (rows, cut_at) = (Arc::new(rows), self.last_at());
-        let mut cut = Self { rows, cut_at, is_closed: false, ..self.clone() };
+        let places = self.places.iter().map(|place| place.map(|at| at.min(end))).collect();
+        let mut cut = Self { rows, cut_at, is_closed: false, places, ..self.clone() };
         cut.reached_synced();
         cut
     }
@@ -161,6 +179,7 @@ impl World {
             synced: self.synced.saturating_sub(len).max(durable),
             cut_at: gone,
             is_closed: false,
+            places: self.places.clone(),
         }
     }
 
@@ -392,6 +411,9 @@ impl Expected {
             hash.number(world.synced as u64);
             hash.number(world.cut_at.cast_unsigned());
             hash.number(u64::from(world.is_closed));
+            for place in &world.places {
+                hash.number(place.map_or(u64::MAX, |at| at));
+            }
             for row in world.rows.iter() {
                 hash.number(row.item.number * 2 + u64::from(row.ends_unit));
                 hash.number(row.fate as u64);

@@ -38,6 +38,12 @@ pub(super) enum Op {
     Delete(Place),
     /// All sealed segments are compacted, the active one among them.
     Compact,
+    /// A consumer reads two records and commits; it is made if there is none.
+    Commit,
+    /// The consumer goes to the start of the log and commits.
+    Rewind,
+    /// The consumer is removed.
+    Remove,
     /// All that the log does to itself from time to time.
     Maintain,
     /// The log is closed and opened again.
@@ -92,6 +98,9 @@ pub(super) const OPS: &[(char, Op)] = &[
     ('e', Op::Delete(Place::End)),
     ('j', Op::Delete(Place::Beyond)),
     ('C', Op::Compact),
+    ('v', Op::Commit),
+    ('S', Op::Rewind),
+    ('V', Op::Remove),
     ('y', Op::Maintain),
     ('c', Op::Close),
     ('d', Op::Drop),
@@ -139,6 +148,25 @@ pub(super) const SCRIPTS: &[&str] = &[
     "aaCaabCkCmyd",
     "NbfCmgCrCwWC",
 ];
+
+/// Longer programs with a consumer.
+pub(super) const CONSUMER_SCRIPTS: &[&str] =
+    &["wwwwvvkaavc", "nnvvhnnvkV", "mmvvlavSvzav", "nrnrvvqvjnvVv", "bbvobvkvSkv", "NvwvfvgvVkv"];
+
+/// Every word of at most so many letters in which something is done with a consumer last.
+pub(super) fn consumer_words(len: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut words = vec!["m".to_owned(), "n".to_owned(), "bo".to_owned()];
+    for _ in 0..len {
+        let longer = |word: &String| {
+            "vSVhzkcaw".chars().map(|letter| format!("{word}{letter}")).collect::<Vec<_>>()
+        };
+        words = words.iter().flat_map(longer).collect();
+        let with_one = words.iter().filter(|word| word.contains(['v', 'S']));
+        all.extend(with_one.cloned());
+    }
+    all
+}
 
 impl Place {
     pub(super) fn of(self, world: &World) -> u64 {

@@ -1,5 +1,6 @@
 //! A program under way: what it does to a log, and what the log may be at each moment.
 
+use crate::explore::consumer::Names;
 use crate::explore::oracle::Expected;
 use crate::explore::oracle::Fate;
 use crate::explore::oracle::Item;
@@ -74,7 +75,7 @@ pub(super) struct Run {
     options: u64,
     clock: Arc<SimClock>,
     past: Past,
-    world: World,
+    pub(super) world: World,
     /// What the log may be, too: it was poisoned by an operation that would have made it that.
     other: Option<World>,
     /// What may be found when the next process opens the log; `None` while it is open.
@@ -82,6 +83,7 @@ pub(super) struct Run {
     /// What a crash may leave, from when on, counted in calls with an effect.
     events: Vec<(u64, Expected)>,
     is_poisoned: bool,
+    pub(super) names: Names,
     /// How often a fault had struck when the operation began.
     strikes: u64,
     pub(super) weather: Weather,
@@ -105,6 +107,7 @@ impl Run {
             events: vec![(0, expected.clone())],
             expected: Some(expected),
             is_poisoned: false,
+            names: Names::Sure,
             strikes: 0,
             weather,
             reading: Reading::Along,
@@ -155,11 +158,12 @@ impl Run {
             seen => seen?,
         };
         (self.world, self.other) = (expected.check(&seen)?, None);
+        self.check_consumer(&log)?;
         if expected.is_closed() && !self.may_fail() && !log.recovery().is_clean() {
             return Err(format!("it was closed, and yet: {}", log.recovery()));
         }
         self.log = Some(log);
-        self.is_poisoned = false;
+        (self.is_poisoned, self.names) = (false, Names::Sure);
         self.note();
         Ok(())
     }
@@ -205,6 +209,7 @@ impl Run {
             }
             Op::Roll => self.acknowledge(log.roll())?,
             Op::Truncate(_) | Op::Delete(_) => self.cut(&log, op)?,
+            Op::Commit | Op::Rewind | Op::Remove => self.consume(&log, op)?,
             Op::Compact => self.compact(&log)?,
             Op::Maintain => {
                 // Which compacts if it thinks that it should.
@@ -324,6 +329,7 @@ impl Run {
         let (result, cut) = match op {
             Op::Truncate(place) => {
                 let end = place.of(&self.world);
+                self.world.may_be_taken_back_to(end);
                 let cut = self.note_both(self.world.truncated(end));
                 (log.truncate_to(Offset::from(end)), cut)
             }
@@ -338,7 +344,7 @@ impl Run {
             Ok(()) if was_poisoned => return Err("a poisoned log is cut".into()),
             Ok(()) => self.world = cut,
             Err(error) => {
-                self.failed(&error)?;
+                self.failed_in(log, &error)?;
                 // Only where it is poisoned by that nobody knows whether it took place.
                 if self.is_poisoned && !was_poisoned {
                     self.other = Some(cut);
@@ -426,7 +432,7 @@ impl Run {
     }
 
     /// An error is in order only when something was made to fail.
-    fn failed(&mut self, error: &Error) -> Result<(), Broken> {
+    pub(super) fn failed(&mut self, error: &Error) -> Result<(), Broken> {
         if !self.may_fail() && !self.is_poisoned {
             return Err(format!("nothing was wrong, and yet: {error}"));
         }
@@ -445,7 +451,7 @@ impl Run {
     }
 
     /// Whether a call of this operation was made to fail.
-    fn may_fail(&self) -> bool {
+    pub(super) fn may_fail(&self) -> bool {
         let strikes = self.machine.strikes();
         let goes_on = matches!(self.weather, Weather::Sticky | Weather::Full);
         strikes > self.strikes || (goes_on && strikes > 0)
@@ -535,7 +541,7 @@ impl Run {
         Ok(seen)
     }
 
-    fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         let expected = Expected::either(self.world.clone(), self.other.clone());
         self.events.push((self.machine.effects(), expected));
     }

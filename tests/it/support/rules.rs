@@ -376,7 +376,7 @@ impl Rules {
     }
 
     /// Why not all below an offset is durable.
-    fn not_durable(&self, end: u64) -> Option<String> {
+    pub(crate) fn not_durable(&self, end: u64) -> Option<String> {
         let manifest = self.durable.iter().find(|(path, _)| name(path) == "MANIFEST");
         let found =
             manifest.and_then(|(path, node)| Some((path, self.nodes[*node].manifest.as_ref()?)));
