@@ -91,6 +91,7 @@ pub use cursor::Wait;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
+pub use log::Frames;
 pub use log::Log;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;

@@ -5,9 +5,11 @@ mod background;
 mod keeper;
 mod maintain;
 mod open;
+mod replicate;
 mod stats;
 
 pub use keeper::MaintenanceReport;
+pub use replicate::Frames;
 pub use stats::SegmentInfo;
 pub use stats::Stats;
 

@@ -14,6 +14,7 @@ use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Row;
 use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
@@ -141,6 +142,7 @@ impl Options {
                 true => Timestamp::MIN,
                 false => manifest.last_append_time,
             },
+            last_record_at: Row::last_record_at(&manifest.rows),
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };

@@ -14,6 +14,7 @@ mod index;
 mod records;
 mod recover;
 mod scan;
+mod shipment;
 mod window;
 
 pub(crate) use active::Active;
@@ -36,6 +37,8 @@ pub(crate) use recover::Tail;
 pub(crate) use recover::TailScan;
 pub(crate) use recover::decide;
 pub(crate) use recover::scan_tail;
+pub(crate) use shipment::Shipment;
+pub(crate) use shipment::Shipped;
 pub(crate) use window::Frame;
 pub(crate) use window::Window;
 pub(crate) use window::first_since;
