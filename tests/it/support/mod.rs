@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod medium;
 pub(crate) mod model;
 pub(crate) mod ordered;
+pub(crate) mod replica;
 pub(crate) mod rules;
 pub(crate) mod site;
 pub(crate) mod task;
