@@ -23,6 +23,7 @@ pub mod targets {
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
     pub use crate::codecs::segment;
+    pub use crate::codecs::wire;
     pub use crate::open::open;
     pub use crate::ops::ops;
 }
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("index", targets::index),
     ("manifest", targets::manifest),
     ("segment", targets::segment),
+    ("wire", targets::wire),
     ("open", targets::open),
     ("ops", targets::ops),
 ];

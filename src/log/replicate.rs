@@ -95,6 +95,10 @@ impl Log {
     /// or a disk that fills up, can leave a prefix of whole frames, and
     /// [`end_offset`](Log::end_offset) says where to go on.
     ///
+    /// Frames say where they go, not what was there before. While one log leads, that is enough;
+    /// after a change of leaders find out first, with [`diverges_from`](Log::diverges_from), whether
+    /// what this log has is what the new leader has.
+    ///
     /// A log that takes frames may take records as well, when it is the leader; their append times
     /// go on from those of the frames.
     ///
@@ -127,14 +131,16 @@ impl Log {
     /// The first offset at which a record of these frames, of another log, is not the one that this
     /// log has there; `None` if they agree in all that both have and this log shows.
     ///
-    /// Two logs that were one agree up to some offset and from there on in nothing, append times
-    /// among it. So a log that was the leader and comes back, after another one took over, finds out
-    /// what of it never was replicated: it goes back in steps until frames of the new leader agree
-    /// with it from their first record on, or begin at its start; the first difference there is the
-    /// end of what is common. Behind the new leader's end nothing is common either. What is not
-    /// goes with [`truncate_to`](Log::truncate_to), and `append_frames` fills up.
+    /// Two logs that were one agree up to some offset, and behind it in nothing: append times are
+    /// compared as well. So a log that was the leader, and comes back when another one leads, finds
+    /// out what of it was never replicated. It goes back in steps, to an offset where the new
+    /// leader's frames begin alike, or to the last one that it knows to be replicated, and from there
+    /// on to the first difference. That, or the end of the shorter log, is the end of what they have
+    /// in common. What is behind goes with [`truncate_to`](Log::truncate_to), and `append_frames`
+    /// fills up.
     ///
-    /// A record that either of the two does not have, since it was compacted, is no difference.
+    /// Where one of the two has no record, since it was compacted, nothing can be compared, and
+    /// nothing is said. To go by a stretch of which compaction has left nothing, go further back.
     ///
     /// # Errors
     ///

@@ -72,7 +72,9 @@ fn a_record_that_is_not_visible_is_not_shipped() {
 #[test]
 fn at_least_one_frame_and_no_more_bytes_than_asked_for() {
     let leader = Site::memory().options(|options| options.max_batch_bytes(3000)).open();
-    (0..20).for_each(|number| drop(leader.append_batch([vec![number; 400]]).unwrap()));
+    for number in 0..20 {
+        leader.append_batch([vec![number; 400]]).unwrap();
+    }
     let len = |max_bytes| leader.frames(at(0), max_bytes).unwrap().into_bytes().len();
     assert_eq!([0, 1, 447, 448, 895, 896].map(len), [448, 448, 448, 448, 448, 896]);
     assert_eq!(len(usize::MAX), 3000 / 448 * 448);

@@ -92,11 +92,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(level: Durability, on_disk: bool) -> Self {
+    fn new(level: Durability, place: fn() -> Site) -> Self {
         let clock = ManualClock::at(secs(1000));
         let site = || {
-            let site = if on_disk { Site::disk() } else { Site::memory() };
-            let site = compacting(site).small_segments().clock(&clock);
+            let site = compacting(place()).small_segments().clock(&clock);
             site.options(|options| options.durability(level))
         };
         let sites = [site(), site()];
@@ -229,14 +228,14 @@ impl Pair {
     }
 }
 
-fn check(cases: u32, on_disk: bool) {
+fn check(cases: u32, place: fn() -> Site) {
     let asked = env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let config =
         Config { cases: asked.unwrap_or(cases), rng_seed: RngSeed::Fixed(7), ..Config::default() };
     let level = prop_oneof![Just(Durability::Buffered), Just(Durability::Synced)];
     TestRunner::new(config)
         .run(&(level, vec(op(), 1..40)), |(level, ops)| {
-            let mut pair = Pair::new(level, on_disk);
+            let mut pair = Pair::new(level, place);
             ops.into_iter().for_each(|op| pair.run(op));
             pair.check();
             Ok(())
@@ -246,10 +245,10 @@ fn check(cases: u32, on_disk: bool) {
 
 #[test]
 fn random_replicas_in_memory() {
-    check(48, false);
+    check(48, Site::memory);
 }
 
 #[test]
 fn random_replicas_on_disk() {
-    check(8, true);
+    check(8, Site::disk);
 }
