@@ -7,7 +7,7 @@
 //!   it cannot read is an error, at which it stays.
 
 mod entry;
-mod frames;
+pub(crate) mod frames;
 mod seek;
 mod source;
 mod view;
@@ -16,8 +16,6 @@ mod wait;
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;
-pub(crate) use frames::first_difference;
-pub(crate) use frames::ship;
 pub use seek::Seek;
 pub(crate) use view::View;
 pub use wait::Wait;

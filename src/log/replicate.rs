@@ -1,6 +1,6 @@
 //! Replication: frames of one log appended to another, offsets, times and bytes as they are.
 
-use crate::cursor;
+use crate::cursor::frames;
 use crate::error::Result;
 use crate::log::Log;
 use crate::options::Durability;
@@ -82,7 +82,7 @@ impl Log {
     /// ```
     pub fn frames(&self, from: Offset, max_bytes: usize) -> Result<Frames> {
         let max_bytes = self.0.max_batch_bytes.min(max_bytes as u64);
-        let (bytes, range) = cursor::ship(self.view(), from, max_bytes)?;
+        let (bytes, range) = frames::ship(self.view(), from, max_bytes)?;
         Ok(Frames { bytes, range })
     }
 
@@ -96,8 +96,8 @@ impl Log {
     /// [`end_offset`](Log::end_offset) says where to go on.
     ///
     /// Frames say where they go, not what was there before. While one log leads, that is enough;
-    /// after a change of leaders find out first, with [`diverges_from`](Log::diverges_from), whether
-    /// what this log has is what the new leader has.
+    /// after a change of leaders find out first whether what this log has is what the new leader
+    /// has: see [`diverges_from`](Log::diverges_from).
     ///
     /// A log that takes frames may take records as well, when it is the leader; their append times
     /// go on from those of the frames.
@@ -106,7 +106,7 @@ impl Log {
     ///
     /// [`Conflict`](crate::ErrorKind::Conflict) if the frames do not begin at the end of this log,
     /// which is [`Error::offset`](crate::Error::offset): ask for frames from there. If they do
-    /// begin there, their first record is earlier than the last one here, and so of another history:
+    /// begin there, their first record is earlier than the last one here, and of another history:
     /// see [`diverges_from`](Log::diverges_from).
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for bytes that are not what a log ships, with the
     /// position in them; [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) for those of
@@ -134,9 +134,9 @@ impl Log {
     /// Two logs that were one agree up to some offset, and behind it in nothing: append times are
     /// compared as well. So a log that was the leader, and comes back when another one leads, finds
     /// out what of it was never replicated. It goes back in steps, to an offset where the new
-    /// leader's frames begin alike, or to the last one that it knows to be replicated, and from there
-    /// on to the first difference. That, or the end of the shorter log, is the end of what they have
-    /// in common. What is behind goes with [`truncate_to`](Log::truncate_to), and `append_frames`
+    /// leader's frames begin alike, or to the last one that it knows to be replicated, and from
+    /// there on to the first difference. That, or the end of the shorter log, is the end of what
+    /// they have in common. What is behind goes with [`truncate_to`](Log::truncate_to), and `append_frames`
     /// fills up.
     ///
     /// Where one of the two has no record, since it was compacted, nothing can be compared, and
@@ -169,6 +169,6 @@ impl Log {
     /// ```
     pub fn diverges_from(&self, frames: &[u8]) -> Result<Option<Offset>> {
         let shipment = Shipment::check(frames, u64::MAX)?;
-        cursor::first_difference(self.view(), &shipment)
+        frames::first_difference(self.view(), &shipment)
     }
 }

@@ -228,34 +228,6 @@ impl Tail {
         }
     }
 
-    /// Takes a body with room for its header in front as a chunk of its own, without a copy.
-    pub(crate) fn add_chunk(
-        &mut self,
-        arrival: Arrival,
-        mut bytes: Vec<u8>,
-        durable: Offset,
-        body_crc: u32,
-    ) -> Result<()> {
-        self.close_frame(durable, None);
-        self.begin(arrival, durable)?;
-        // The frame just opened is empty: it makes place for the one that brings its own bytes.
-        if let (Some(mut open), Some(mut chunk)) = (self.open.take(), self.chunk.take()) {
-            chunk.bytes.truncate(open.start);
-            let (segment, position) = (chunk.segment, chunk.end_position());
-            if !chunk.frames.is_empty() {
-                self.pending.push_back(Arc::new(chunk));
-            }
-            bytes.reserve(8);
-            open.start = 0;
-            self.open = Some(open);
-            self.chunk = Some(Chunk::new(segment, position, bytes));
-        }
-        self.finish(arrival, durable, Some(body_crc));
-        self.close_frame(durable, Some(body_crc));
-        self.seal_chunk();
-        Ok(())
-    }
-
     /// Whether the open frame takes the records.
     fn takes(&self, open: OpenFrame, arrival: &Arrival, end: Offset) -> bool {
         let len = self.open_len() + arrival.len;
