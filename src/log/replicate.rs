@@ -136,8 +136,8 @@ impl Log {
     /// out what of it was never replicated. It goes back in steps, to an offset where the new
     /// leader's frames begin alike, or to the last one that it knows to be replicated, and from
     /// there on to the first difference. That, or the end of the shorter log, is the end of what
-    /// they have in common. What is behind goes with [`truncate_to`](Log::truncate_to), and `append_frames`
-    /// fills up.
+    /// they have in common. What is behind goes with [`truncate_to`](Log::truncate_to), and
+    /// `append_frames` fills up.
     ///
     /// Where one of the two has no record, since it was compacted, nothing can be compared, and
     /// nothing is said. To go by a stretch of which compaction has left nothing, go further back.

@@ -132,6 +132,12 @@ fn bodies_that_lie_are_refused() {
             let late = Wire::of(0, 1000, 1, [0x10, 50, 1, b'a']);
             [late.bytes(), Wire::values(1, 1049, &[b"b"]).bytes()].concat()
         }),
+        // Its record is late enough, but whoever looks for a time goes by the frame.
+        ("a frame begun before the last record", {
+            let late = Wire::of(0, 1000, 1, [0x10, 50, 1, b'a']);
+            let early = Wire::of(1, 1040, 1, [0x10, 20, 1, b'b']);
+            [late.bytes(), early.bytes()].concat()
+        }),
         ("a record back in time", body(2, &[0x10, 5, 1, b'a', 0x10, 4, 1, b'b'])),
         ("a time behind the last", {
             let body = [0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, b'a'];
