@@ -308,6 +308,13 @@ fn frames_that_are_earlier_than_the_last_record_are_of_another_history() {
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Conflict, Some(at(1))));
     assert_eq!(replica.end_offset(), at(1));
     replica.append_frames(&Wire::values(1, 9_000_000, &[b"x"]).bytes()).unwrap();
+    // It is the last record of a frame that counts.
+    let late = Wire::of(2, 9_000_000, 1, [0x10, 50, 1, b'a']).bytes();
+    replica.append_frames_with(Buffered, &late).unwrap();
+    let early = Wire::values(3, 9_000_049, &[b"x"]).bytes();
+    assert_kind(replica.append_frames(&early), ErrorKind::Conflict);
+    replica.sync().unwrap();
+    assert_kind(replica.append_frames(&early), ErrorKind::Conflict);
 }
 
 /// Leader and replica part, and the one that comes back is told where, is cut and filled again,
@@ -332,6 +339,9 @@ fn a_leader_that_comes_back_finds_where_it_parted_and_follows() {
         assert_kind(old.append_frames(&shipped(&new, at(100))), ErrorKind::Conflict);
 
         old.truncate_to(at(100)).unwrap();
+        // The same at once, and when it has been opened again.
+        old.append_frames(new.frames(at(100), 1).unwrap().as_bytes()).unwrap();
+        assert!(old.end_offset() < new.end_offset());
         let old = site.reopen(old);
         catch_up(&new, &old, 1 << 20);
         assert_eq!(old.diverges_from(&shipped(&new, at(0))).unwrap(), None);
