@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails stops")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time and owns its files")]
 
+#[path = "support/replication.rs"]
+mod replication;
 #[path = "support/compaction.rs"]
 mod rewriting;
 mod support;
@@ -35,6 +37,7 @@ const SCAN_COUNT: u64 = 4_000_000;
 const POINT_COUNT: u64 = 1_000_000;
 const POINT_READS: u64 = 100_000;
 const KEYS: u64 = 2_000_000;
+const SHIPPED_COUNT: u64 = 2_500_000;
 
 fn main() {
     // `cargo bench -- append` is meant for the other benchmarks.
@@ -50,6 +53,7 @@ fn main() {
     scan();
     point_read_and_open();
     compaction();
+    replicate();
 }
 
 /// The two sides of a row, in its unit.
@@ -219,6 +223,28 @@ fn compaction() {
         let name = format!("compaction, {keys} keys of 16 B, 100 B, {name} map, {runs} runs");
         row(&format!("{name} (limit: scan and write)"), "GB/s", &pair, goal);
     }
+}
+
+fn replicate() {
+    let count = scaled(SHIPPED_COUNT);
+    let dir = scratch();
+    support::fill(dir.path(), 100, count);
+    let leader = Log::open(dir.path()).unwrap();
+    let bytes: u64 = leader.segments().iter().map(|segment| segment.bytes).sum();
+    // One round before, so that no side meets memory that was never touched.
+    replication::ship(&leader);
+    replication::copy(dir.path());
+    let pair = alternate(
+        || gigabytes(bytes, replication::ship(&leader)),
+        || gigabytes(bytes, replication::copy(dir.path())),
+    );
+    let goal = at_least("ratio", ratio(&pair), 0.5);
+    row(
+        "a replica, 100 B, 1 MiB at a time, one sync (limit: copying the files)",
+        "GB/s",
+        &pair,
+        goal,
+    );
 }
 
 fn read_points(log: &Log, count: u64, reads: u64) -> Duration {

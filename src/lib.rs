@@ -107,6 +107,7 @@ pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
 pub use log::ConsumerInfo;
+pub use log::Frames;
 pub use log::Log;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;

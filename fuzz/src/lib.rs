@@ -25,6 +25,7 @@ pub mod targets {
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
     pub use crate::codecs::segment;
+    pub use crate::codecs::wire;
     pub use crate::consumer::consumer;
     pub use crate::open::open;
     pub use crate::ops::ops;
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("manifest", targets::manifest),
     ("segment", targets::segment),
     ("consumer", targets::consumer),
+    ("wire", targets::wire),
     ("open", targets::open),
     ("ops", targets::ops),
     ("repair", targets::repair),

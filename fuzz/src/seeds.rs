@@ -1,6 +1,8 @@
 //! The inputs that fuzzing begins with, made from real structures.
 
 use crate::support::image::Image;
+use crate::support::replica::Wire;
+use crate::support::replica::shipped;
 use crate::world::WORLDS;
 use crate::world::long_index;
 use crate::world::position_files;
@@ -21,6 +23,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "manifest" => files("MANIFEST", 1),
         "segment" => segments(),
         "consumer" => positions(),
+        "wire" => shipments(),
         "open" | "repair" => damages(),
         "ops" => histories(),
         _ => vec![("whole".into(), b"CAN\x03abc".to_vec())],
@@ -37,6 +40,21 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         frames.push((format!("world-{nth}"), input));
     }
     frames
+}
+
+/// One byte of switches, then what a log ships: of each world all, and some holes.
+fn shipments() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for (nth, world) in WORLDS.iter().enumerate() {
+        let log = world.image.open().expect("it is sound");
+        let bytes = shipped(&log, log.start_offset());
+        let head = &bytes[..bytes.len().min(1500)];
+        all.push((format!("world-{nth}"), [&[1], head].concat()));
+    }
+    let holes = [Wire::hole(0, 3), Wire::values(3, 7, &[b"a", b"bc"]), Wire::hole(5, u32::MAX)];
+    let holes = holes.iter().flat_map(Wire::bytes);
+    all.push(("holes".into(), [1].into_iter().chain(holes).collect()));
+    all
 }
 
 fn indexes() -> Vec<(String, Vec<u8>)> {

@@ -66,6 +66,7 @@ impl Commit {
                 self.count_committing(&front);
                 news.failed(removed, &out_of_range(log_end, end, (start, end)));
             });
+            self.front.lock().tail.cut_back_to(writer.last_record_at());
             drop(held);
             self.cut_done(cut, news)
         })
@@ -114,6 +115,7 @@ impl Commit {
             self.count_committing(&front);
             news.reached(passed);
         });
+        self.front.lock().tail.cut_back_to(writer.last_record_at());
         self.cut_done(cut, news)
     }
 

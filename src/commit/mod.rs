@@ -15,6 +15,7 @@ mod chunk;
 mod counters;
 mod cut;
 mod flow;
+mod frames;
 mod front;
 mod group;
 #[cfg(all(test, loom))]

@@ -64,6 +64,7 @@ struct OpenFrame {
     next: Offset,
     /// Of a body that was taken as it is, and takes no more records.
     body_crc: Option<u32>,
+    record_count: u32,
 }
 
 impl Output {
@@ -113,7 +114,8 @@ impl Output {
             return Err(Error::new(ErrorKind::Io, "a bug: a record was not where it was found"));
         }
         let next = *offset + 1;
-        self.open = Some(OpenFrame { last_at: *appended_at, next, ..open });
+        let record_count = open.record_count + 1;
+        self.open = Some(OpenFrame { last_at: *appended_at, next, record_count, ..open });
         self.record_count += 1;
         self.tombstone_count += u64::from(record.value.is_none());
         Ok(())
@@ -133,7 +135,8 @@ impl Output {
         let open = self.open_frame(header.base_offset, header.appended_at)?;
         self.bytes.extend_from_slice(body);
         let next = header.end_offset();
-        self.open = Some(OpenFrame { next, body_crc: Some(header.body_crc), ..open });
+        let record_count = header.count;
+        self.open = Some(OpenFrame { next, body_crc: Some(header.body_crc), record_count, ..open });
         self.record_count += records;
         Ok(())
     }
@@ -184,7 +187,7 @@ impl Output {
         }
         let start = self.bytes.len();
         self.bytes.resize(start + FRAME_HEADER_LEN, 0);
-        Ok(OpenFrame { start, base, at, last_at: at, next: base, body_crc: None })
+        Ok(OpenFrame { start, base, at, last_at: at, next: base, body_crc: None, record_count: 0 })
     }
 
     /// Closes the open frame, which covers all offsets up to `end`.
@@ -211,6 +214,7 @@ impl Output {
             position: self.active.position() + open.start as u64,
             appended_at: open.at,
             last_at: open.last_at,
+            record_count: open.record_count,
         });
         self.bytes.resize(self.bytes.len().next_multiple_of(STEP), 0);
         self.end = end;

@@ -10,6 +10,7 @@ mod back;
 mod consumer;
 mod entry;
 mod follow;
+pub(crate) mod frames;
 mod iter;
 mod pace;
 mod seek;

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
+use crate::format::frame::FrameHeader;
 use crate::segment::Frame;
 use crate::segment::Records;
 use crate::segment::Window;
@@ -57,6 +58,11 @@ impl Source {
             (Some(frame), Some(window)) => window.body(&frame),
             _ => &self.tail,
         }
+    }
+
+    /// What the frame of a span says, if it is not a copy of the tail.
+    pub(crate) fn header(&self, span: &Span) -> Option<FrameHeader> {
+        span.frame.map(|frame| frame.header)
     }
 
     /// Forgets where it is, before a jump.

@@ -15,6 +15,7 @@
 //! segment   the header of a .log file
 //! frame       the header of each frame in it
 //! record        the records in the body of a frame
+//! wire      frames on their way from one log to another
 //! index     a whole .index file
 //! position  the file of a consumer's position
 //! bytes     the cursor, varints, checksums and the error they all share
@@ -28,6 +29,7 @@ pub(crate) mod names;
 pub(crate) mod position;
 pub(crate) mod record;
 pub(crate) mod segment;
+pub(crate) mod wire;
 
 mod row;
 

@@ -58,6 +58,12 @@ impl Row {
         self.state == RowState::Active
     }
 
+    /// Append time of the last record in these rows; the lowest there is without one.
+    pub(crate) fn last_record_at(rows: &[Self]) -> Timestamp {
+        let dated = rows.iter().rev().find(|row| row.record_count > 0);
+        dated.map_or(Timestamp::MIN, |row| row.last_appended_at)
+    }
+
     /// Checks what the row says about itself.
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         let Some(end) = self.end_offset.get().checked_sub(self.base_offset.get()) else {

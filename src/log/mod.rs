@@ -7,10 +7,12 @@ mod consumers;
 mod keeper;
 mod maintain;
 mod open;
+mod replicate;
 mod stats;
 
 pub use consumers::ConsumerInfo;
 pub use keeper::MaintenanceReport;
+pub use replicate::Frames;
 pub use stats::SegmentInfo;
 pub use stats::Stats;
 

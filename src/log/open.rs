@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::events::event;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Origin;
+use crate::format::manifest::Row;
 use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
@@ -151,6 +152,7 @@ impl Options {
                 true => Timestamp::MIN,
                 false => manifest.last_append_time,
             },
+            last_record_at: Row::last_record_at(&manifest.rows),
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };

@@ -67,6 +67,8 @@ pub(crate) struct FrameNote {
     pub(crate) appended_at: Timestamp,
     /// Append time of the frame's last record.
     pub(crate) last_at: Timestamp,
+    /// Fewer than its offsets where compaction has removed some.
+    pub(crate) record_count: u32,
 }
 
 /// How readers of a segment get at its bytes.
@@ -85,8 +87,10 @@ pub(crate) struct Active {
     end_offset: Offset,
     /// Position of the end of the last frame.
     position: u64,
+    /// Append time of the first record, or of the first frame while there is no record.
     first_at: Option<Timestamp>,
     last_at: Timestamp,
+    record_count: u64,
     /// The file is filled with zeros from `position` up to here.
     zeroed_to: u64,
     last_indexed: Option<IndexEntry>,
@@ -128,6 +132,7 @@ impl Active {
             position,
             first_at: None,
             last_at: Timestamp::ZERO,
+            record_count: 0,
             zeroed_to: position,
             last_indexed: None,
         })
@@ -153,8 +158,12 @@ impl Active {
             segment: segment(file, header, reading, index, (scan.end_position, scan.end_offset)),
             end_offset: scan.end_offset,
             position: scan.end_position,
-            first_at: (row.record_count > 0).then_some(row.first_appended_at).or(scan.first_at),
+            first_at: (row.record_count > 0)
+                .then_some(row.first_appended_at)
+                .or(scan.first_at)
+                .or((scan.end_offset > row.base_offset).then_some(Timestamp::MIN)),
             last_at: scan.last_at.unwrap_or(row.last_appended_at),
+            record_count: row.record_count + scan.record_count,
             zeroed_to: size.max(scan.end_position),
             last_indexed,
         })
@@ -172,6 +181,7 @@ impl Active {
         self.position
     }
 
+    /// `None` if there is no frame yet.
     pub(crate) fn first_at(&self) -> Option<Timestamp> {
         self.first_at
     }
@@ -194,8 +204,10 @@ impl Active {
                 self.last_indexed = Some(entry);
                 entries.push(entry);
             }
-            self.first_at = self.first_at.or(Some(frame.appended_at));
+            let dates = frame.record_count > 0 && self.record_count == 0;
+            self.first_at = self.first_at.filter(|_| !dates).or(Some(frame.appended_at));
             self.last_at = frame.last_at;
+            self.record_count += u64::from(frame.record_count);
             self.end_offset = frame.end_offset;
         }
         self.position += bytes.len() as u64;
@@ -254,14 +266,16 @@ impl Active {
 
     /// The manifest row of the segment as it is now.
     pub(crate) fn row(&self, state: RowState) -> Row {
+        // Without records there are no times.
+        let dated = self.first_at.filter(|_| self.record_count > 0);
         Row {
             segment_id: self.segment.id(),
             base_offset: self.segment.base_offset(),
             end_offset: self.end_offset,
             byte_len: self.position,
-            first_appended_at: self.first_at.unwrap_or_default(),
-            last_appended_at: self.last_at,
-            record_count: self.end_offset - self.segment.base_offset(),
+            first_appended_at: dated.unwrap_or_default(),
+            last_appended_at: dated.map_or(Timestamp::ZERO, |_| self.last_at),
+            record_count: self.record_count,
             state,
             compacted_at: None,
             tombstone_count: 0,

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
+use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment::Segment;
 use crate::segment::frames::damaged;
 use crate::segment::index;
@@ -16,6 +17,7 @@ use crate::segment::records::Records;
 use crate::segment::scan::Damage;
 use crate::segment::scan::Scan;
 use crate::segment::scan::Step;
+use crate::segment::window::Frame;
 use crate::segment::window::Window;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -33,8 +35,8 @@ pub(crate) struct Cut {
 
 /// Where the segment of `row` ends if `end`, an offset inside it, becomes its end.
 pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<Cut> {
-    if row.record_count == 0 {
-        // Compaction left nothing, perhaps not even a frame.
+    if row.byte_len == SEGMENT_HEADER_LEN as u64 {
+        // Compaction left nothing, not even a frame.
         return Ok(Cut { byte_len: row.byte_len, last_at: Timestamp::ZERO, record_count: 0 });
     }
     let mut window = Window::new(Arc::clone(segment))?;
@@ -43,24 +45,51 @@ pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<C
         let what = format!("a bug: no frame ends at or behind {end}");
         return Err(Error::new(ErrorKind::Io, what).with_path(segment.path()));
     };
-    let mut last_at = frame.header.appended_at;
-    for placed in Records::new(window.body(&frame), &frame.header) {
-        match placed {
-            Ok(placed) if placed.offset < end => last_at = placed.appended_at,
-            Ok(_) => break,
-            Err(why) => {
-                let offset = frame.header.base_offset;
-                return Err(damaged(
-                    segment.handle(),
-                    &Damage { position: frame.position, offset, why },
-                ));
-            }
-        }
-    }
+    let last_at = last_below(&mut window, frame, end)?;
     let is_dense = row.record_count == row.end_offset - row.base_offset;
     let record_count =
         if is_dense { end - row.base_offset } else { count_below(segment, frame.end(), end)? };
     Ok(Cut { byte_len: frame.end(), last_at, record_count })
+}
+
+/// Append time of the last record below `end`, in a frame or in those before it: compaction may
+/// have left no record in front of `end` there. Zero if there is none.
+fn last_below(window: &mut Window, mut frame: Frame, end: Offset) -> Result<Timestamp> {
+    loop {
+        match last_in(window.body(&frame), &frame.header, end) {
+            Ok(Some(last_at)) => return Ok(last_at),
+            Ok(None) => {}
+            Err(why) => {
+                let offset = frame.header.base_offset;
+                let damage = Damage { position: frame.position, offset, why };
+                return Err(damaged(window.segment().handle(), &damage));
+            }
+        }
+        let before = frame.header.base_offset.checked_sub(1);
+        let Some(before) = before.filter(|before| *before >= window.segment().base_offset()) else {
+            return Ok(Timestamp::ZERO);
+        };
+        match window.locate(before)? {
+            Some(earlier) => frame = earlier,
+            None => return Ok(Timestamp::ZERO),
+        }
+    }
+}
+
+fn last_in(
+    body: &[u8],
+    header: &FrameHeader,
+    end: Offset,
+) -> Result<Option<Timestamp>, DecodeError> {
+    let mut last_at = None;
+    for placed in Records::new(body, header) {
+        let placed = placed?;
+        if placed.offset >= end {
+            break;
+        }
+        last_at = Some(placed.appended_at);
+    }
+    Ok(last_at)
 }
 
 /// How many records compaction has left below `end`, in the frames up to a position.

@@ -14,6 +14,7 @@ mod index;
 mod records;
 mod recover;
 mod scan;
+mod shipment;
 mod window;
 
 pub(crate) use active::Active;
@@ -40,6 +41,8 @@ pub(crate) use recover::scan_tail;
 pub(crate) use scan::Damage;
 pub(crate) use scan::Scan;
 pub(crate) use scan::Step;
+pub(crate) use shipment::Shipment;
+pub(crate) use shipment::Shipped;
 pub(crate) use window::Frame;
 pub(crate) use window::Window;
 pub(crate) use window::first_since;

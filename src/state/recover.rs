@@ -349,17 +349,18 @@ impl Run<'_> {
 
 /// Takes what a scan found into the row.
 fn extend(row: &mut Row, scan: &TailScan) {
-    if row.state == RowState::Written || row.record_count == 0 {
+    if row.state == RowState::Written {
+        // It was scanned from its first frame on.
+        row.record_count = 0;
+        row.last_appended_at = Timestamp::ZERO;
+    }
+    if row.record_count == 0 {
         row.first_appended_at = scan.first_at.unwrap_or_default();
     }
-    row.last_appended_at = match (scan.last_at, row.state) {
-        (Some(last_at), _) => last_at,
-        (None, RowState::Written) => scan.first_at.unwrap_or_default(),
-        (None, _) => row.last_appended_at,
-    };
+    row.last_appended_at = scan.last_at.unwrap_or(row.last_appended_at);
     row.end_offset = scan.end_offset;
     row.byte_len = scan.end_position;
-    row.record_count = row.end_offset - row.base_offset;
+    row.record_count += scan.record_count;
 }
 
 fn refused(seen: &Scanned) -> Error {

@@ -23,6 +23,8 @@ impl Tail {
     /// Lets go of the chunk that was written.
     pub(crate) fn written(&mut self, chunk: Arc<Chunk>) {
         self.pending.pop_front();
+        let last = chunk.frames.last();
+        self.written_at = last.map_or(self.written_at, |frame| frame.note.last_at);
         if let Ok(mut chunk) = Arc::try_unwrap(chunk)
             && self.spare.len() < PENDING_MAX + 1
             && chunk.bytes.capacity() <= 2 * CHUNK_BYTES

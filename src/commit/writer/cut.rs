@@ -128,6 +128,11 @@ impl Writer {
         Arc::clone(&self.noted)
     }
 
+    /// Append time of the last record that is written.
+    pub(crate) fn last_record_at(&self) -> Timestamp {
+        Row::last_record_at(&self.rows())
+    }
+
     fn cut_at(&self, row: &Row, end: Offset) -> Result<Cut, Failure> {
         let segment = self.segments.open(&self.segments.state(), row).map_err(Failure::Refused)?;
         segment::cut_at(&segment, row, end).map_err(Failure::Refused)

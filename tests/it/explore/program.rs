@@ -26,6 +26,8 @@ pub(super) enum Op {
     LargeBatch(Durability),
     /// Two records, if the log ends where it should.
     At(Durability),
+    /// Two frames of another log, one with a batch.
+    Frames(Durability),
     /// The same with an end that is wrong: nothing happens.
     Conflict,
     Sync,
@@ -86,6 +88,8 @@ pub(super) const OPS: &[(char, Op)] = &[
     ('M', Op::LargeBatch(Synced)),
     ('t', Op::At(Synced)),
     ('u', Op::At(Buffered)),
+    ('F', Op::Frames(Synced)),
+    ('G', Op::Frames(Buffered)),
     ('x', Op::Conflict),
     ('s', Op::Sync),
     ('i', Op::Wait),
@@ -113,7 +117,7 @@ pub(super) const OPS: &[(char, Op)] = &[
 pub(super) const ALPHABET: &str = "awbAWmoNtsrckdf";
 
 /// The letters that are added to them where programs have at most two.
-pub(super) const CUTS: &str = "zhlpqejC";
+pub(super) const ALSO: &str = "zhlpqejCF";
 
 /// The letters that the third operation has, too.
 pub(super) const THIRD: &str = "hleC";
@@ -147,6 +151,8 @@ pub(super) const SCRIPTS: &[&str] = &[
     "MCMChaCqmCc",
     "aaCaabCkCmyd",
     "NbfCmgCrCwWC",
+    "aFwGrFkGAFlFhGcF",
+    "FfGgFjFdqF",
 ];
 
 /// Longer programs with a consumer.
@@ -194,7 +200,7 @@ pub(super) fn words(len: usize) -> Vec<String> {
     let mut words = vec![String::new()];
     for nth in 0..len {
         let letters = match (nth, len) {
-            (_, 1 | 2) | (1, 3) => [ALPHABET, CUTS].concat(),
+            (_, 1 | 2) | (1, 3) => [ALPHABET, ALSO].concat(),
             (2, 3) => [ALPHABET, THIRD].concat(),
             (3, _) => LAST.to_owned(),
             _ => ALPHABET.to_owned(),

@@ -16,6 +16,7 @@ use crate::support::fault::Op as Call;
 use crate::support::faulty::FaultyStorage;
 use crate::support::faulty::Wanted;
 use crate::support::image::DIR;
+use crate::support::image::tiny;
 use crate::support::medium::Medium;
 use std::io;
 use std::mem;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use stratalog::Durability::{self, Synced, Written};
-use stratalog::storage::Clock;
+use stratalog::storage::{Clock, MemoryStorage};
 use stratalog::{Error, ErrorKind, Log, Offset, Seek, Timestamp};
 
 /// More calls to the storage than any operation on these small logs makes.
@@ -193,6 +194,7 @@ impl Run {
             Op::Batch(level) => self.append_batch(&log, level, &[small, 0, 30])?,
             Op::LargeBatch(level) => self.append_batch(&log, level, &[90; 4])?,
             Op::At(level) => self.append_at(&log, level, &[small, 5])?,
+            Op::Frames(level) => self.append_frames(&log, level, &[&[small, 5], &[30]])?,
             Op::Conflict => {
                 let wrong = Offset::from(self.world.end() + 1);
                 match log.append_at(wrong, ["never"]) {
@@ -258,18 +260,50 @@ impl Run {
         self.appended(level, &rows, result)
     }
 
+    /// Each unit comes as a frame. What is refused may leave whole ones.
+    fn append_frames(
+        &mut self,
+        log: &Log,
+        level: Durability,
+        units: &[&[usize]],
+    ) -> Result<(), Broken> {
+        let before = self.world.rows.len();
+        let end = Offset::from(self.world.end());
+        let rows = self.rows_of(units);
+        let bytes = frames(&rows, end, self.past.latest);
+        let was_poisoned = self.is_poisoned;
+        let result = log.append_frames_with(level, &bytes);
+        let is_refused = result.as_ref().is_err_and(|error| error.offset().is_none());
+        self.appended(level, &rows, result)?;
+        if is_refused && self.is_poisoned == was_poisoned && log.end_offset() > end {
+            let kept = usize::try_from(log.end_offset() - end).unwrap();
+            self.world.push(rows.into_iter().take(kept));
+            self.note();
+            if !self.world.rows.last().is_some_and(|row| row.ends_unit) {
+                return Err(format!("{kept} records behind {before} are a part of a frame"));
+            }
+        }
+        Ok(())
+    }
+
     /// New rows, which may be in the log from now on.
     fn rows(&mut self, lens: &[usize]) -> Vec<Row> {
+        self.rows_of(&[lens])
+    }
+
+    fn rows_of(&mut self, units: &[&[usize]]) -> Vec<Row> {
         let now = self.clock.tick(self.past.next);
         let latest = self.past.latest.max(now);
         self.past.latest = latest;
         let last = self.world.last_at();
         let mut rows = Vec::new();
-        for (nth, len) in lens.iter().enumerate() {
-            let item = Arc::new(Item::new(self.past.next, *len));
-            self.past.next += 1;
-            let (at, ends_unit) = ((now.max(last), latest), nth + 1 == lens.len());
-            rows.push(Row { item, at, ends_unit, fate: Fate::There });
+        for lens in units {
+            for (nth, len) in lens.iter().enumerate() {
+                let item = Arc::new(Item::new(self.past.next, *len));
+                self.past.next += 1;
+                let (at, ends_unit) = ((now.max(last), latest), nth + 1 == lens.len());
+                rows.push(Row { item, at, ends_unit, fate: Fate::There });
+            }
         }
         self.world.push(rows.iter().cloned());
         self.note();
@@ -559,6 +593,18 @@ impl Run {
     fn leave(&mut self) -> Expected {
         Expected::either(mem::take(&mut self.world), self.other.take())
     }
+}
+
+/// The rows as another log ships them that is at offset `end` and at the time `now`.
+fn frames(rows: &[Row], end: Offset, now: i64) -> Vec<u8> {
+    let clock = SimClock { now: AtomicI64::new(now), ..SimClock::default() };
+    let options = tiny(Arc::new(MemoryStorage::new())).segment_bytes(4096);
+    let leader = options.clock(Arc::new(clock)).open(DIR).unwrap();
+    leader.delete_before(end).unwrap();
+    for unit in rows.split_inclusive(|row| row.ends_unit) {
+        leader.append_batch(unit.iter().map(|row| row.item.record())).unwrap();
+    }
+    leader.frames(end, 1 << 20).unwrap().into_bytes()
 }
 
 fn same(seen: &Seen, other: &Spot) -> Result<(), Broken> {

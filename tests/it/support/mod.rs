@@ -15,6 +15,7 @@ pub(crate) mod medium;
 pub(crate) mod model;
 pub(crate) mod ordered;
 pub(crate) mod positions;
+pub(crate) mod replica;
 pub(crate) mod rules;
 pub(crate) mod site;
 pub(crate) mod steps;
