@@ -69,11 +69,18 @@ struct Node {
     /// What a sync that failed should have covered.
     lost: Vec<Range<u64>>,
     failed: bool,
-    /// Compaction may write it, and put it in the place of segments that were sealed when it began.
-    is_output: bool,
+    origin: Origin,
     /// Frames up to this position, and end offset, are synced.
     synced_to: (u64, Option<u64>),
     manifest: Option<Manifest>,
+}
+
+/// Who may have begun a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Any,
+    /// It may be put in the place of segments that were sealed when it was begun.
+    Compaction,
 }
 
 #[derive(Debug)]
@@ -172,7 +179,7 @@ impl Rules {
             unsynced: Vec::new(),
             lost: Vec::new(),
             failed: false,
-            is_output: is_new && is_output,
+            origin: if is_new && is_output { Origin::Compaction } else { Origin::Any },
             synced_to: (SEGMENT_HEADER, None),
             manifest: (name(path) == "MANIFEST").then(|| Manifest::read(&**file)).flatten(),
         });
@@ -282,7 +289,7 @@ impl Rules {
         let manifest = self.manifest(&self.durable, path);
         let row = manifest.and_then(|manifest| manifest.row(path));
         let is_named = row.is_some() && self.durable.get(path) == Some(&node);
-        if !is_named && (!self.nodes[node].is_output || self.is_named(path)) {
+        if !is_named && (self.nodes[node].origin == Origin::Any || self.is_named(path)) {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {
