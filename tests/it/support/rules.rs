@@ -497,15 +497,21 @@ impl Manifest {
         Some(Self { start: number(&bytes, 32), next_id: number(&bytes, 40), rows })
     }
 
-    /// Whether an output of compaction may get that name: its id is used up, and it begins where a
-    /// sealed segment does, so it is none that records are appended to.
+    /// Whether an output of compaction may get that name: its id is used up, and it begins where no
+    /// records are appended to. Either a sealed segment begins there, or one did that was deleted
+    /// or truncated a moment ago, which the run does not know yet.
     fn may_be_replaced_by(&self, path: &Path) -> bool {
         let name = name(path);
-        let id = name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse().ok());
-        let begins_there = |row: &&Row| name.starts_with(&format!("{:020}-", row.base));
-        let replaced = self.rows.iter().find(begins_there);
-        id.is_some_and(|id: u64| id < self.next_id)
-            && replaced.is_some_and(|row| row.state == SEALED)
+        let id =
+            name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse::<u64>().ok());
+        let base = name.split('-').next().and_then(|base| base.parse::<u64>().ok());
+        let (Some(id), Some(base)) = (id, base) else { return false };
+        let start = self.rows.first().map_or(self.start, |row| row.base);
+        let is_deleted = base < start;
+        let is_cut = self.rows.last().is_some_and(|row| row.state != ACTIVE && base > row.end);
+        let replaced = self.rows.iter().find(|row| row.base == base);
+        let is_sealed = replaced.is_some_and(|row| row.state == SEALED);
+        id < self.next_id && (is_sealed || is_deleted || is_cut)
     }
 
     fn row(&self, path: &Path) -> Option<&Row> {
