@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::format::manifest::Manifest;
 
 impl Commit {
-    /// The first of `count` segment ids that nobody else gets; `None` if there are not so many left.
+    /// The first of `count` segment ids that nobody else gets; `None` if there are not so many.
     /// To be made durable with [`edit_sealed`](Commit::edit_sealed) before a file with records has
     /// one of them.
     pub(crate) fn take_segment_ids(&self, count: u64) -> Option<u64> {

@@ -87,13 +87,9 @@ impl Compactor {
             let what = "compaction was asked for by a callback of its own";
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
-        self.urgent.fetch_add(1, Ordering::Relaxed);
-        self.bell.call(Urgency::Soon);
-        let running = self.running.lock();
-        let done = self.run_over(&mut |_| ControlFlow::Continue(()));
-        drop(running);
-        self.urgent.fetch_sub(1, Ordering::Relaxed);
-        done
+        let _urgent = Urgent::begin(self);
+        let _running = self.running.lock();
+        self.run_over(&mut |_| ControlFlow::Continue(()))
     }
 
     /// Does a run if one is due and none is under way. `pause` is called every now and then with
@@ -115,8 +111,8 @@ impl Compactor {
         if self.was_full.load(Ordering::Relaxed) {
             return Some(self.now());
         }
-        let manifest = &self.segments.state().manifest;
-        plan::next_due(&manifest.rows, manifest.compacted_to, &self.settings, self.now())
+        let (rows, compacted_to) = self.all_rows();
+        plan::next_due(&rows, compacted_to, &self.settings, self.now())
     }
 
     /// What the next run would find.
@@ -163,6 +159,14 @@ impl Compactor {
 
     /// The segments that may be compacted now, and how far they have been.
     fn rows(&self) -> (Vec<Row>, Offset) {
+        let (mut rows, compacted_to) = self.all_rows();
+        let eligible = plan::eligible(&rows, compacted_to, &self.settings, self.now()).len();
+        rows.truncate(eligible);
+        (rows, compacted_to)
+    }
+
+    /// The segments, those that are durable as what they will be called in the next manifest.
+    fn all_rows(&self) -> (Vec<Row>, Offset) {
         let durable = self.commit.marks().durable();
         let state = self.segments.state();
         let compacted_to = state.manifest.compacted_to;
@@ -172,8 +176,6 @@ impl Compactor {
                 row.state = RowState::Sealed;
             }
         }
-        let eligible = plan::eligible(&rows, compacted_to, &self.settings, self.now()).len();
-        rows.truncate(eligible);
         (rows, compacted_to)
     }
 
@@ -227,6 +229,23 @@ impl Compactor {
             kept: HashMap::new(),
             report: CompactionReport::default(),
         }
+    }
+}
+
+/// While it lives, runs hurry, those of others too.
+struct Urgent<'a>(&'a Compactor);
+
+impl<'a> Urgent<'a> {
+    fn begin(compactor: &'a Compactor) -> Self {
+        compactor.urgent.fetch_add(1, Ordering::Relaxed);
+        compactor.bell.call(Urgency::Soon);
+        Self(compactor)
+    }
+}
+
+impl Drop for Urgent<'_> {
+    fn drop(&mut self) {
+        self.0.urgent.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

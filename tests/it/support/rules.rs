@@ -69,11 +69,18 @@ struct Node {
     /// What a sync that failed should have covered.
     lost: Vec<Range<u64>>,
     failed: bool,
-    /// Compaction may write it, and put it in the place of segments that were sealed when it began.
-    is_output: bool,
+    origin: Origin,
     /// Frames up to this position, and end offset, are synced.
     synced_to: (u64, Option<u64>),
     manifest: Option<Manifest>,
+}
+
+/// Who may have begun a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Any,
+    /// It may be put in the place of segments that were sealed when it was begun.
+    Compaction,
 }
 
 #[derive(Debug)]
@@ -172,7 +179,7 @@ impl Rules {
             unsynced: Vec::new(),
             lost: Vec::new(),
             failed: false,
-            is_output: is_new && is_output,
+            origin: if is_new && is_output { Origin::Compaction } else { Origin::Any },
             synced_to: (SEGMENT_HEADER, None),
             manifest: (name(path) == "MANIFEST").then(|| Manifest::read(&**file)).flatten(),
         });
@@ -282,7 +289,7 @@ impl Rules {
         let manifest = self.manifest(&self.durable, path);
         let row = manifest.and_then(|manifest| manifest.row(path));
         let is_named = row.is_some() && self.durable.get(path) == Some(&node);
-        if !is_named && (!self.nodes[node].is_output || self.is_named(path)) {
+        if !is_named && (self.nodes[node].origin == Origin::Any || self.is_named(path)) {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {
@@ -490,15 +497,21 @@ impl Manifest {
         Some(Self { start: number(&bytes, 32), next_id: number(&bytes, 40), rows })
     }
 
-    /// Whether an output of compaction may get that name: its id is used up, and it begins where a
-    /// sealed segment does, so it is none that records are appended to.
+    /// Whether an output of compaction may get that name: its id is used up, and it begins where no
+    /// records are appended to. Either a sealed segment begins there, or one did that was deleted
+    /// or truncated a moment ago, which the run does not know yet.
     fn may_be_replaced_by(&self, path: &Path) -> bool {
         let name = name(path);
-        let id = name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse().ok());
-        let begins_there = |row: &&Row| name.starts_with(&format!("{:020}-", row.base));
-        let replaced = self.rows.iter().find(begins_there);
-        id.is_some_and(|id: u64| id < self.next_id)
-            && replaced.is_some_and(|row| row.state == SEALED)
+        let id =
+            name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse::<u64>().ok());
+        let base = name.split('-').next().and_then(|base| base.parse::<u64>().ok());
+        let (Some(id), Some(base)) = (id, base) else { return false };
+        let start = self.rows.first().map_or(self.start, |row| row.base);
+        let is_deleted = base < start;
+        let is_cut = self.rows.last().is_some_and(|row| row.state != ACTIVE && base > row.end);
+        let replaced = self.rows.iter().find(|row| row.base == base);
+        let is_sealed = replaced.is_some_and(|row| row.state == SEALED);
+        id < self.next_id && (is_sealed || is_deleted || is_cut)
     }
 
     fn row(&self, path: &Path) -> Option<&Row> {
