@@ -8,6 +8,7 @@ mod async_wait;
 mod compaction;
 mod compaction_beside;
 mod compaction_faults;
+mod compaction_tables;
 mod concurrency;
 mod corruption;
 mod cursor;
