@@ -53,8 +53,8 @@ fn main() {
     let words = env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let words = words.collect::<Vec<_>>();
     // `cargo bench -- append` is meant for the other benchmarks.
-    let is_wanted = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
-    if !is_wanted("ratios") && !is_wanted("compaction") {
+    let is_wanted = |name: &'static str| words.iter().all(|word| name.contains(word.as_str()));
+    if !["ratios", "compaction", "beside", "cuts"].into_iter().any(is_wanted) {
         return;
     }
     table::heading();
@@ -64,7 +64,12 @@ fn main() {
         scan();
         point_read_and_open();
     }
-    rows::all();
+    // Those of `rows` have names of their own, and belong to the whole.
+    for (name, rows) in rows::ALL {
+        if is_wanted(name) || is_wanted("ratios") {
+            rows();
+        }
+    }
 }
 
 fn buffered() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-use stratalog::{Compaction, Durability, Log};
+use stratalog::{Compaction, Durability, Log, Progress};
 
 /// What appends took alone and beside a run, one time for each.
 #[derive(Default)]
@@ -24,13 +24,20 @@ pub(crate) struct Beside {
 struct Pace {
     is_on: AtomicBool,
     is_over: AtomicBool,
+    is_writing: AtomicBool,
     done: AtomicU64,
 }
 
 impl Pace {
-    /// As the log paces a run of its own; one that is asked for would go at full speed.
-    fn pause(&self, done: u64) -> ControlFlow<()> {
+    /// As the log paces a run of its own; one that is asked for would go at full speed, and does so
+    /// here until it begins to write.
+    fn pause(&self, progress: &Progress) -> ControlFlow<()> {
+        let done = progress.bytes_read() + progress.bytes_written();
         let step = done - self.done.swap(done, Ordering::Relaxed);
+        if progress.bytes_written() == 0 {
+            return ControlFlow::Continue(());
+        }
+        self.is_writing.store(true, Ordering::Relaxed);
         thread::sleep(Duration::from_secs_f64(step as f64 / Compaction::BYTES_PER_SECOND as f64));
         while !self.is_on.load(Ordering::Relaxed) && !self.is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(1));
@@ -50,15 +57,17 @@ pub(crate) fn measure(
 ) -> Beside {
     let (dir, pace) = (scratch(), Arc::new(Pace::default()));
     let told = Arc::clone(&pace);
-    let progress =
-        move |done: &stratalog::Progress| told.pause(done.bytes_read() + done.bytes_written());
-    let log = open(dir.path(), Compaction::new().progress(progress));
+    let compaction = Compaction::new().progress(move |progress| told.pause(progress));
+    let log = open(dir.path(), compaction);
     fill(&log, keys);
     let mut found = Beside::default();
     // A round that counts for nothing.
     round(&log);
     thread::scope(|scope| {
         let run = scope.spawn(|| log.compact().unwrap());
+        while !pace.is_writing.load(Ordering::Relaxed) && !run.is_finished() {
+            thread::yield_now();
+        }
         for _ in 0..rounds {
             pace.is_on.store(false, Ordering::Relaxed);
             found.alone.extend(round(&log));

@@ -1,5 +1,6 @@
 //! Rows about compaction: beside the machine's own limit, appends beside it; and about cuts of small
-//! and large logs. `cargo bench --bench ratios -- compaction` prints these alone.
+//! and large logs. `cargo bench --bench ratios -- compaction` prints the first of these alone; the
+//! others are `beside` and `cuts`.
 //!
 //! `STRATALOG_CUT_GIB=10` makes the large log as large as that; the default is 1.
 
@@ -35,11 +36,9 @@ const BUFFERED_COUNT: u64 = 1_000_000;
 const SYNCED_COUNT: u64 = 2_000;
 const SMALL_BYTES: u64 = 1 << 20;
 
-pub(crate) fn all() {
-    compaction();
-    appends();
-    cuts();
-}
+/// What can be asked for by name.
+pub(crate) const ALL: [(&str, fn()); 3] =
+    [("compaction", compaction), ("beside", appends), ("cuts", cuts)];
 
 /// One round before, so that no side meets memory that was never touched.
 fn compaction() {
