@@ -89,7 +89,7 @@ fn warm(bytes: u64) {
 }
 
 /// What was written before is not for the next one to pay for, as far as that goes.
-fn sync(dir: &Path) {
+pub(crate) fn sync(dir: &Path) {
     syncfs(File::open(dir).unwrap()).unwrap();
 }
 
