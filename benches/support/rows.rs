@@ -1,6 +1,5 @@
-//! Rows about compaction: beside the machine's own limit, appends beside it; and about cuts of small
-//! and large logs. `cargo bench --bench ratios -- compaction` prints the first of these alone; the
-//! others are `beside` and `cuts`.
+//! Rows about compaction, appends beside it, and cuts of small and large logs. Each has a name to be
+//! asked for alone: `cargo bench --bench ratios -- compaction`, or `beside`, or `cuts`.
 //!
 //! `STRATALOG_CUT_GIB=10` makes the large log as large as that; the default is 1.
 

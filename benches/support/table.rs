@@ -1,4 +1,4 @@
-//! The table that a benchmark prints: its rows, the medians in them, and whether a goal was reached.
+//! The table that a benchmark prints: its rows, their medians, and whether a goal was reached.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
