@@ -1,5 +1,5 @@
-//! Rows about compaction, appends beside it, and cuts of small and large logs. Each can be asked for
-//! alone: `cargo bench --bench ratios -- compaction`, or `beside`, or `cuts`.
+//! Rows about compaction, appends beside it, and cuts of small and large logs. Each can be asked
+//! for alone: `cargo bench --bench ratios -- compaction`, or `beside`, or `cuts`.
 //!
 //! `STRATALOG_CUT_GIB=10` makes the large log as large as that; the default is 1.
 
