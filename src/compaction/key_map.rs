@@ -1,15 +1,20 @@
 //! The last place of each key, in bounded memory: which records of a run are dead.
 //!
-//! A table with open addressing, three words a slot: 128 bits of a keyed hash of the key, and the
-//! number of its last record. Two keys of one hash are as likely as a broken disk that passes its
-//! checksums, and nobody who chooses keys can look for them, for the hash's own key is random. A
-//! record that a later one replaces is marked at once, so that who rewrites it needs no look-up.
+//! A table with open addressing, 16 bytes a slot: 96 bits of a keyed hash of 128, and the number of
+//! the key's last record. The other 32 bits say where a search begins. Two keys are taken for one
+//! if they agree in the 96 and are near each other in the table, which among ten million keys is as
+//! likely as one in 2^70: less than that a disk hands out damage that passes its checksums. Nobody
+//! who chooses keys can look for such a pair, for the hash's own key is random.
+//!
+//! A record that a later one replaces is marked at once, so that who rewrites it needs no look-up.
 //!
 //! # Invariants
 //!
-//! - At most three quarters of the slots are taken, so a key costs 32 bytes.
+//! - At most four fifths of the slots are taken, so a key costs 20 bytes there, or a little more
+//!   where fewer keys come than there are records; and each record a bit.
 //! - Nothing is ever removed, so a search ends at the first empty slot.
 
+use crate::storage::Room;
 use siphasher::sip128::SipHasher13;
 use std::hint::black_box;
 use std::ops::Range;
@@ -17,16 +22,20 @@ use std::ops::Range;
 /// How many keys are looked up at once, so that the machine waits for their slots together.
 pub(super) const TOGETHER: usize = 32;
 
+/// Of the second word of a slot: the number of the key's last record plus one. 0 is an empty slot.
+const LAST: u64 = u32::MAX as u64;
+
 #[derive(Debug)]
 pub(super) struct KeyMap {
     hasher: SipHasher13,
-    /// Hash, and the number of the key's last record plus one; 0 is an empty slot.
-    slots: Vec<[u64; 3]>,
+    /// 64 bits of the hash; 32 more, and the number.
+    slots: Room,
+    slot_count: usize,
     len: usize,
     dead: Marks,
 }
 
-/// The hash of a key.
+/// The hash of a key: where it belongs, with 32 bits that are kept, and 64 more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyHash(u64, u64);
 
@@ -41,16 +50,12 @@ pub(super) enum Put {
 impl KeyMap {
     /// A map for so many records, in no more bytes than that.
     pub(super) fn new(bytes: u64, records: u64, random: (u64, u64)) -> Self {
-        let marks = Marks::new((bytes / 16).min(records.div_ceil(8)));
+        let marks = Marks::new((bytes / 16).min(records.div_ceil(8)).min(LAST / 64 * 8));
         let room = (bytes - bytes / 16) / SLOT_BYTES;
-        let slots = records.saturating_add(records.div_ceil(3)).saturating_add(1).min(room);
-        let slots = usize::try_from(slots).unwrap_or(usize::MAX);
-        Self {
-            hasher: SipHasher13::new_with_keys(random.0, random.1),
-            slots: vec![[0; 3]; slots],
-            len: 0,
-            dead: marks,
-        }
+        let slots = records.saturating_add(records.div_ceil(3)).saturating_add(LINE).min(room);
+        let slot_count = usize::try_from(slots.min(LAST) / LINE * LINE).unwrap_or(usize::MAX);
+        let hasher = SipHasher13::new_with_keys(random.0, random.1);
+        Self { hasher, slots: Room::zeroed(slot_count), slot_count, len: 0, dead: marks }
     }
 
     pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
@@ -69,21 +74,22 @@ impl KeyMap {
 
     /// Has the slots of these keys fetched, all at the same time.
     pub(super) fn fetch(&self, hashes: impl Iterator<Item = KeyHash>) {
-        let slots = hashes.filter_map(|hash| self.slots.get(self.place(hash)));
-        black_box(slots.fold(0, |seen, slot| seen ^ slot[0]));
+        let slots = self.slots.pairs();
+        let firsts = hashes.filter_map(|hash| slots.get(place(hash, slots.len())));
+        black_box(firsts.fold(0, |seen, slot| seen ^ slot[0]));
     }
 
     /// Makes a record the last one of its key; the one that was, is dead.
     pub(super) fn put(&mut self, hash: KeyHash, number: u64) -> Put {
-        let place = self.find(hash);
-        let is_full = self.len >= self.slots.len() * 3 / 4;
-        match self.slots.get_mut(place) {
-            Some([_, _, last]) if *last != 0 => {
-                self.dead.set(*last - 1);
-                *last = number + 1;
+        let is_full = self.len * 5 >= self.slot_count * 4;
+        let slots = self.slots.pairs_mut();
+        match find(slots, hash).and_then(|place| slots.get_mut(place)) {
+            Some([_, word]) if *word & LAST != 0 => {
+                self.dead.set((*word & LAST) - 1);
+                *word = (*word & !LAST) | (number + 1);
             }
             Some(slot) if !is_full => {
-                *slot = [hash.0, hash.1, number + 1];
+                *slot = [hash.1, (hash.0 << 32) | (number + 1)];
                 self.len += 1;
             }
             _ => return Put::Full,
@@ -93,7 +99,8 @@ impl KeyMap {
 
     /// Whether the key of a record that came before all in the map has a later one there.
     pub(super) fn has(&self, hash: KeyHash) -> bool {
-        self.slots.get(self.find(hash)).is_some_and(|slot| slot[2] != 0)
+        let slots = self.slots.pairs();
+        find(slots, hash).and_then(|place| slots.get(place)).is_some_and(|slot| slot[1] != 0)
     }
 
     /// Whether the record has been replaced.
@@ -105,29 +112,33 @@ impl KeyMap {
     pub(super) fn count_dead(&self, numbers: Range<u64>) -> u64 {
         self.dead.count(numbers)
     }
-
-    /// The slot of the key, or the empty one where it belongs.
-    fn find(&self, hash: KeyHash) -> usize {
-        let mut place = self.place(hash);
-        while let Some(slot) = self.slots.get(place) {
-            if slot[2] == 0 || (slot[0], slot[1]) == (hash.0, hash.1) {
-                return place;
-            }
-            place += 1;
-            if place == self.slots.len() {
-                place = 0;
-            }
-        }
-        place
-    }
-
-    fn place(&self, hash: KeyHash) -> usize {
-        let place = (u128::from(hash.0) * self.slots.len() as u128) >> 64;
-        usize::try_from(place).unwrap_or_default()
-    }
 }
 
-const SLOT_BYTES: u64 = size_of::<[u64; 3]>() as u64;
+/// The slot of the key, or the empty one where it belongs.
+#[inline]
+fn find(slots: &[[u64; 2]], hash: KeyHash) -> Option<usize> {
+    let first = place(hash, slots.len());
+    let (before, from) = slots.split_at_checked(first)?;
+    let is_it = |slot: &[u64; 2]| {
+        let [bits, word] = *slot;
+        word & LAST == 0 || (bits == hash.1 && word >> 32 == hash.0 & LAST)
+    };
+    let nth = from.iter().position(is_it).map(|nth| first + nth);
+    nth.or_else(|| before.iter().position(is_it))
+}
+
+/// Where the search for a key begins, by the upper bits of the first word: at the first slot of a
+/// line, so that nearly all searches end in the line that was fetched.
+#[inline]
+fn place(hash: KeyHash, slot_count: usize) -> usize {
+    let line = (u128::from(hash.0) * (slot_count as u128 / u128::from(LINE))) >> 64;
+    usize::try_from(line * u128::from(LINE)).unwrap_or_default()
+}
+
+/// How many slots a line of a cache has.
+const LINE: u64 = 64 / SLOT_BYTES;
+
+const SLOT_BYTES: u64 = size_of::<[u64; 2]>() as u64;
 
 /// A bit for each number.
 #[derive(Debug)]
@@ -170,7 +181,7 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeyMap, Put, SLOT_BYTES};
+    use super::{KeyHash, KeyMap, LINE, Put, SLOT_BYTES};
     use proptest::collection::vec;
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::collections::BTreeMap;
@@ -188,7 +199,8 @@ mod tests {
             let mut taken = 0;
             for (number, key) in (0_u64..).zip(&keys) {
                 if map.put(map.hash(&[*key]), number) == Put::Full {
-                    prop_assert_eq!((last.get(key), last.len()), (None, map.slots.len() * 3 / 4));
+                    let most = (map.slot_count * 4).div_ceil(5);
+                    prop_assert_eq!((last.get(key), last.len()), (None, most));
                     break;
                 }
                 last.insert(*key, number);
@@ -196,7 +208,6 @@ mod tests {
             }
             for (number, key) in (0..taken).zip(&keys) {
                 prop_assert_eq!(map.is_dead(number), last[key] != number);
-
             }
             for key in 0..50 {
                 prop_assert_eq!(map.has(map.hash(&[key])), last.contains_key(&key));
@@ -209,26 +220,50 @@ mod tests {
         }
     }
 
+    /// In all: slots, those that have to stay empty among them, and marks.
+    fn bytes(map: &KeyMap) -> u64 {
+        map.slot_count as u64 * SLOT_BYTES + map.records_max() / 8
+    }
+
     #[test]
     fn a_key_takes_no_more_than_32_bytes() {
-        for bytes in [1 << 10, 1 << 20] {
-            let mut map = KeyMap::new(bytes, u64::MAX, (1, 2));
-            let taken = map.slots.len() as u64 * SLOT_BYTES + map.records_max() / 8;
-            assert!(taken <= bytes, "{taken} of {bytes}");
+        // As many records as there are keys: the map is as large as they need.
+        for records in [1000, 100_000, 10_000_000] {
+            let map = KeyMap::new(1 << 30, records, (1, 2));
+            assert!(bytes(&map) <= records * 22, "{} for {records} keys", bytes(&map));
+        }
+        // More records than there is room for.
+        for given in [1 << 10, 1 << 20] {
+            let mut map = KeyMap::new(given, u64::MAX, (1, 2));
+            assert!(bytes(&map) <= given, "{} of {given}", bytes(&map));
             let mut keys = 0;
             while map.put(map.hash(&keys.to_string().into_bytes()), keys) == Put::Done {
                 keys += 1;
             }
-            // And the marks of 8 records for each.
-            assert!(bytes <= keys * 35, "{keys} keys in {bytes} bytes");
+            assert!(given <= keys * 22, "{keys} keys in {given} bytes");
         }
+    }
+
+    /// Searches that go round the end of the table, and that end nowhere.
+    #[test]
+    fn a_search_goes_once_around() {
+        let hash = |first| KeyHash(first, 7);
+        let mut map = KeyMap::new(1 << 20, 4, (1, 2));
+        assert_eq!(map.slot_count, 8);
+        for number in 0..7 {
+            assert_eq!(map.put(hash(u64::MAX - number), number), Put::Done);
+        }
+        assert_eq!(map.put(hash(0), 7), Put::Full);
+        assert_eq!(map.put(hash(u64::MAX - 6), 8), Put::Done);
+        assert!(map.is_dead(6) && !map.is_dead(5));
+        assert!(map.has(hash(u64::MAX)) && !map.has(hash(0)));
     }
 
     #[test]
     fn a_few_records_need_little() {
         for records in 0..100 {
             let mut map = KeyMap::new(1 << 30, records, (1, 2));
-            assert!(map.slots.len() as u64 <= records * 4 / 3 + 5);
+            assert!(map.slot_count as u64 <= records * 4 / 3 + 2 * LINE);
             for number in 0..records {
                 assert_eq!(map.put(map.hash(&number.to_le_bytes()), number), Put::Done);
             }

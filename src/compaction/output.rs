@@ -223,7 +223,11 @@ impl Output {
 
     fn write(&mut self) -> Result<()> {
         let notes = self.notes.drain(..);
+        let position = self.active.position();
         self.active.write(&self.bytes, notes).map_err(|partial| partial.error)?;
+        // Has the system begin to write them to the disk, where they are not in the way of whoever
+        // syncs meanwhile, and not all left to the sync at the end.
+        self.active.segment().handle().forget_cached(position, self.bytes.len() as u64);
         self.bytes.clear();
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Compaction {
     pub const DIRTY_RATIO: f64 = 0.5;
     /// The default of [`tombstone_retention`](Compaction::tombstone_retention): a day.
     pub const TOMBSTONE_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
-    /// The default of [`map_bytes`](Compaction::map_bytes): 128 MiB, for 4 million keys a run.
+    /// The default of [`map_bytes`](Compaction::map_bytes): 128 MiB, for 6 million keys a run.
     pub const MAP_BYTES: u64 = 128 << 20;
     /// The default of [`bytes_per_second`](Compaction::bytes_per_second): 32 MiB.
     pub const BYTES_PER_SECOND: u64 = 32 << 20;

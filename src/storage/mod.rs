@@ -21,6 +21,7 @@ mod dir;
 mod fs;
 mod map;
 mod memory;
+mod room;
 
 pub use clock::Clock;
 pub use clock::SystemClock;
@@ -30,6 +31,7 @@ pub(crate) use dir::PartialWrite;
 pub use fs::FsStorage;
 pub use map::Map;
 pub use memory::MemoryStorage;
+pub(crate) use room::Room;
 
 use std::ffi::OsString;
 use std::fmt::Debug;

@@ -3,15 +3,12 @@
 use crate::support::Site;
 use crate::support::assert_kind;
 use crate::support::at;
-use crate::support::changelog;
-use crate::support::changelog::Change;
 use crate::support::compaction::Full;
 use crate::support::compaction::check_compacted;
 use crate::support::compaction::compacting;
 use crate::support::compaction::compacting_with;
 use crate::support::compaction::fill;
 use crate::support::until;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -19,70 +16,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 use stratalog::{Durability, ErrorKind, Log, Record, Seek};
-
-/// The history of a repository, compacted while a thread reads and another appends, becomes its
-/// table, whatever the segments and however small the map.
-#[test]
-fn a_changelog_becomes_its_table() {
-    let changes = changelog::changes("redb.changelog.tsv.gz");
-    for (segment_bytes, map_bytes) in [(4 << 10, 1 << 20), (4 << 10, 4 << 10), (1 << 20, 8 << 10)] {
-        let site = compacting_with(Site::disk(), |compaction| compaction.map_bytes(map_bytes));
-        let site = site.options(|options| {
-            options.segment_bytes(segment_bytes).durability(Durability::Written)
-        });
-        let log = site.open();
-        let is_done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for change in &changes {
-                    log.append(change.record()).unwrap();
-                }
-                is_done.store(true, Ordering::Release);
-            });
-            scope.spawn(|| read_to_the_table(&log, &changes));
-            while !is_done.load(Ordering::Acquire) {
-                log.compact().unwrap();
-            }
-        });
-        log.roll().unwrap();
-        while log.compact().unwrap().more() {}
-        check_table(&log, &changes);
-        check_table(&site.kill().open(), &changes);
-        check_table(&site.reopen(log), &changes);
-    }
-}
-
-/// Reads on while the log is compacted under it: whoever replays gets to the table at the end.
-fn read_to_the_table(log: &Log, changes: &[Change]) {
-    let mut cursor = log.cursor(Seek::Start).unwrap();
-    let (mut table, mut last) = (BTreeMap::new(), None);
-    while last < Some(at(changes.len() as u64 - 1)) {
-        let Some(entry) = cursor.next().unwrap() else {
-            cursor.wait(Duration::from_millis(10)).unwrap();
-            continue;
-        };
-        assert!(last < Some(entry.offset()), "offsets go back");
-        last = Some(entry.offset());
-        let change = &changes[usize::try_from(entry.offset().get()).unwrap()];
-        assert_eq!(Record::from(entry), change.record());
-        changelog::apply(&mut table, entry);
-    }
-    assert_eq!(table, changelog::table("redb.table.tsv.gz"));
-}
-
-fn check_table(log: &Log, changes: &[Change]) {
-    let mut left = BTreeMap::new();
-    let mut cursor = log.cursor(Seek::Start).unwrap();
-    while let Some(entry) = cursor.next().unwrap() {
-        let change = &changes[usize::try_from(entry.offset().get()).unwrap()];
-        assert_eq!(Record::from(entry), change.record());
-        changelog::apply(&mut left, entry);
-        assert_eq!(left.get(&change.path), change.blob.as_ref());
-    }
-    let table = changelog::table("redb.table.tsv.gz");
-    assert_eq!(left, table);
-    assert_eq!(log.iter(Seek::Start).unwrap().count(), table.len(), "a record too many");
-}
 
 /// A cursor in the middle of a segment that is replaced reads it to its end, both ways.
 #[test]

@@ -14,6 +14,7 @@ mod compaction_faults;
 mod compaction_forged;
 mod compaction_keeper;
 mod compaction_steps;
+mod compaction_tables;
 mod concurrency;
 mod consumer;
 mod consumer_faults;
