@@ -63,6 +63,7 @@ mod commit;
 mod compaction;
 mod cursor;
 mod error;
+mod follow;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -92,6 +93,7 @@ pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
 pub use log::Log;
+pub use log::LogReader;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;
 pub use log::Stats;

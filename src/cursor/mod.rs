@@ -7,6 +7,7 @@
 //!   it cannot read is an error, at which it stays.
 
 mod entry;
+mod iter;
 mod seek;
 mod source;
 mod view;
@@ -15,14 +16,14 @@ mod wait;
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;
+pub use iter::Iter;
 pub use seek::Seek;
 pub(crate) use view::View;
 pub use wait::Wait;
 
-use crate::commit::Waiter;
-use crate::commit::Watched;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
+use crate::cursor::view::Side;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -32,8 +33,6 @@ use crate::format::record;
 use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// A place in the log, from which records are read in either direction.
 ///
@@ -82,6 +81,28 @@ impl Cursor {
         let stand = Stand { offset, floor: offset, at: 0 };
         let (source, span, cuts) = (Source::default(), Span::default(), view.cuts());
         Self { view, source, span, stand, cuts, marks: Vec::new() }
+    }
+
+    /// A cursor at a place.
+    pub(crate) fn at(view: &View, seek: Seek) -> Result<Self> {
+        let mut cursor = Self::new(view.clone(), view.start());
+        cursor.seek(seek)?;
+        Ok(cursor)
+    }
+
+    /// The record at `offset`; `None` if it is not there, or may not be read yet.
+    pub(crate) fn get(view: &View, offset: Offset) -> Result<Option<EntryBuf>> {
+        view.look()?;
+        let start = view.start();
+        if offset < start {
+            return Err(out_of_range(offset, start, (start, view.end())));
+        }
+        if offset >= view.high_watermark() {
+            return Ok(None);
+        }
+        let mut cursor = Self::new(view.clone(), offset);
+        let entry = cursor.record_here()?;
+        Ok(entry.map(|entry| entry.to_buf()))
     }
 
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
@@ -136,6 +157,7 @@ impl Cursor {
     ///
     /// As [`next`](Cursor::next).
     pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
+        self.view.keep_up()?;
         let found = loop {
             if self.cuts != self.view.cuts() {
                 self.catch_up()?;
@@ -167,6 +189,7 @@ impl Cursor {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for an offset outside the log; for
     /// [`Seek::Time`] as [`next`](Cursor::next). Then the cursor has not moved.
     pub fn seek(&mut self, seek: Seek) -> Result<()> {
+        self.view.look()?;
         let mut cuts = self.view.cuts();
         loop {
             let resolved = seek::resolve(&self.view, seek);
@@ -178,51 +201,6 @@ impl Cursor {
             }
             // It may have looked while the log was cut.
             cuts = settled;
-        }
-    }
-
-    /// Blocks until there is a record to read, or until `timeout` has passed; tells whether there
-    /// is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`](crate::ErrorKind::Closed) when the log is closed, and
-    /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
-    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
-    pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
-        self.pass_holes();
-        if self.stand.offset == Offset::MAX {
-            // No record ever comes there.
-            return Ok(false);
-        }
-        match self.watch()? {
-            Some(waiter) => wait::wait(&self.view, &waiter, timeout),
-            None => Ok(true),
-        }
-    }
-
-    /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
-    /// nothing from the cursor.
-    pub fn wait_async(&mut self) -> Wait {
-        self.pass_holes();
-        let watched = self.watch();
-        Wait::for_watched(&self.view, watched)
-    }
-
-    /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
-    /// also while nobody waited.
-    fn watch(&mut self) -> Result<Option<Arc<Waiter>>> {
-        let target = self.stand.offset.checked_add(1).unwrap_or(Offset::MAX);
-        loop {
-            if self.cuts != self.view.cuts() {
-                self.catch_up()?;
-            }
-            let (view, cuts) = (&self.view, self.cuts);
-            match view.commit.watch(target, view.mark(), || view.cuts() == cuts)? {
-                Watched::Reached => return Ok(None),
-                Watched::Waiting(waiter) => return Ok(Some(waiter)),
-                Watched::Changed => {}
-            }
         }
     }
 
@@ -256,6 +234,18 @@ impl Cursor {
         }
     }
 
+    fn side(&self) -> &Side {
+        &self.view.side
+    }
+
+    /// What it looks at, and the count of cuts, when it knows all of them.
+    fn caught_up(&mut self) -> Result<(&View, u64)> {
+        if self.cuts != self.view.cuts() {
+            self.catch_up()?;
+        }
+        Ok((&self.view, self.cuts))
+    }
+
     /// Where compaction has removed all that was in front of the cursor, waiting for that offset
     /// would end at once, and for nothing.
     fn pass_holes(&mut self) {
@@ -282,12 +272,13 @@ impl Cursor {
         while self.stand.at >= self.span.len {
             // Compaction may have removed the last records of the frame.
             let offset = self.stand.offset.max(self.span.end);
+            self.view.keep_up()?;
             let (start, end) = (self.view.start(), self.view.end());
             if offset < start || offset > end {
                 let nearest = nearest(offset, (start, end));
                 return Err(out_of_range(offset, nearest, (start, end)));
             }
-            if offset >= self.view.high_watermark() {
+            if offset >= self.view.high_watermark() && !self.view.reaches(offset)? {
                 // Behind the hole at the end, if there is one, so that a wait is for a record.
                 self.stand.offset = offset;
                 return Ok(false);
@@ -382,32 +373,4 @@ fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a
     let at = body.len() - reader.remaining();
     let stand = Stand { offset: behind, floor: behind, at };
     Ok((Entry::new(offset, span.appended_at, record), stand))
-}
-
-/// All records from a place to the high watermark, each with bytes of its own.
-///
-/// Ends at the high watermark, and after an error.
-#[derive(Debug)]
-pub struct Iter {
-    cursor: Cursor,
-    failed: bool,
-}
-
-impl Iter {
-    pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, failed: false }
-    }
-}
-
-impl Iterator for Iter {
-    type Item = Result<EntryBuf>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let next = self.cursor.next().map(|entry| entry.map(|entry| entry.to_buf())).transpose();
-        self.failed = matches!(next, Some(Err(_)));
-        next
-    }
 }

@@ -58,8 +58,18 @@ impl Source {
 
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
+        match self.find(view, offset) {
+            Err(error) if view.may_recover_from(&error)? => {
+                *self = Self::default();
+                self.find(view, offset)
+            }
+            found => found,
+        }
+    }
+
+    fn find(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         for _ in 0..LOOKS_MAX {
-            if offset < view.commit.marks().written() {
+            if offset < view.written() {
                 if let Some(frame) = self.load_frame(view, offset)? {
                     self.next_frame = Some(frame.end());
                     return self.span(frame).map(Some);
@@ -78,7 +88,7 @@ impl Source {
     /// The span whose frame holds `offset`, from the frame's first record on.
     pub(crate) fn load_whole(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         self.jump();
-        match view.commit.tail_frame(offset) {
+        match view.tail_frame(offset) {
             Some(base) => self.load(view, base),
             None => self.load(view, offset),
         }
@@ -138,8 +148,8 @@ impl Source {
     }
 
     fn load_tail(&mut self, view: &View, offset: Offset) -> Option<Span> {
-        let (span, skipped) = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
-        let base = view.commit.tail_frame(offset).unwrap_or(offset);
+        let (span, skipped) = view.copy_tail(offset, self.tail_hint, &mut self.tail)?;
+        let base = view.tail_frame(offset).unwrap_or(offset);
         self.tail_hint = Some((base, skipped + self.tail.len()));
         self.next_frame = None;
         Some(Span {

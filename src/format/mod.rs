@@ -16,6 +16,7 @@
 //! frame       the header of each frame in it
 //! record        the records in the body of a frame
 //! index     a whole .index file
+//! notice    what a writer says in LOCK to readers in other processes
 //! bytes     the cursor, varints, checksums and the error they all share
 //! ```
 
@@ -24,6 +25,7 @@ pub(crate) mod frame;
 pub(crate) mod index;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod notice;
 pub(crate) mod record;
 pub(crate) mod segment;
 

@@ -192,7 +192,7 @@ impl Bounds {
     ///
     /// What is let through goes into a row of the manifest, which has these limits too: without
     /// this a log would open once and write a manifest that cannot be read.
-    fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
+    pub(super) fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
         if position >= MAX_SEGMENT_LEN {
             return Err(DecodeError::Malformed("a frame begins where none can"));
         }
@@ -261,7 +261,7 @@ fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> 
 }
 
 /// Checks the records of a body and gives the append time of the last one.
-fn last_time(body: &[u8], header: &FrameHeader) -> Result<Timestamp, DecodeError> {
+pub(super) fn last_time(body: &[u8], header: &FrameHeader) -> Result<Timestamp, DecodeError> {
     let mut records = Records::new(body, header);
     records.try_fold(header.appended_at, |_, placed| Ok(placed?.appended_at))
 }

@@ -346,7 +346,7 @@ impl Run<'_> {
 }
 
 /// Takes what a scan found into the row.
-fn extend(row: &mut Row, scan: &TailScan) {
+pub(crate) fn extend(row: &mut Row, scan: &TailScan) {
     if row.state == RowState::Written || row.record_count == 0 {
         row.first_appended_at = scan.first_at.unwrap_or_default();
     }
