@@ -22,6 +22,7 @@ pub mod targets {
     pub use crate::codecs::frame;
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
+    pub use crate::codecs::notice;
     pub use crate::codecs::segment;
     pub use crate::open::open;
     pub use crate::ops::ops;
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("frame", targets::frame),
     ("index", targets::index),
     ("manifest", targets::manifest),
+    ("notice", targets::notice),
     ("segment", targets::segment),
     ("open", targets::open),
     ("ops", targets::ops),

@@ -4,6 +4,9 @@ use crate::support::image::Image;
 use crate::world::WORLDS;
 use crate::world::long_index;
 use std::path::PathBuf;
+use std::sync::Arc;
+use stratalog::storage::{MemoryStorage, OpenMode, Storage};
+use stratalog::{Offset, Options};
 
 /// Where the seeds of a target are.
 #[must_use]
@@ -18,6 +21,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "frame" => frames(),
         "index" => indexes(),
         "manifest" => files("MANIFEST", 1),
+        "notice" => notices(),
         "segment" => segments(),
         "open" => damages(),
         "ops" => histories(),
@@ -35,6 +39,35 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         frames.push((format!("world-{nth}"), input));
     }
     frames
+}
+
+/// One byte of switches, then a lock file: none, one that a log has left, and others made of it by
+/// hand.
+fn notices() -> Vec<(String, Vec<u8>)> {
+    let storage = Arc::new(MemoryStorage::new());
+    let log = Options::new().storage(storage.clone()).open("/log").unwrap();
+    let read = || {
+        let lock = storage.open("/log/LOCK".as_ref(), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; 448];
+        assert_eq!(lock.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        // Another one in each life.
+        for session in [32, 288] {
+            bytes[session..session + 8].copy_from_slice(&7_u64.to_le_bytes());
+            bytes[session - 16..session].fill(1);
+        }
+        [&[1], &bytes[..]].concat()
+    };
+    let mut all = vec![("none".into(), vec![0]), ("new".into(), read())];
+    for nth in 0..9 {
+        log.append_batch(["a", "b"]).unwrap();
+        log.truncate_to(Offset::from(nth)).unwrap();
+        if nth % 4 == 0 {
+            all.push((format!("cut-{nth}"), read()));
+        }
+    }
+    log.close().unwrap();
+    all.push(("closed".into(), read()));
+    all
 }
 
 fn indexes() -> Vec<(String, Vec<u8>)> {

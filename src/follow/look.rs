@@ -141,7 +141,11 @@ impl Follow {
             Basis::Marks(notice) => self.by_marks(seen, &notice, look)?,
             Basis::Proof => self.by_proof(seen, notice)?,
             Basis::Stated if look == Look::Anew => self.by_manifest(seen, notice)?,
-            Basis::Stated => Outcome::Seen,
+            Basis::Stated => {
+                // Of another log, which may have taken the place of this one.
+                self.manifest()?;
+                Outcome::Seen
+            }
         };
         if is_news && matches!(outcome, Outcome::Seen) {
             seen.notice = notice;

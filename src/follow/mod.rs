@@ -2,10 +2,10 @@
 //!
 //! What a look goes by, from the strongest to the weakest:
 //!
-//! | the lock is | the notice is | shown is |
+//! | lock | notice | shown |
 //! |---|---|---|
 //! | held | sound, of a log that is open | what the notice says, as far as there are frames |
-//! | held | of a log being opened, or not there | what was shown before; at first, what the manifest calls durable |
+//! | held | none, or of a log being opened | what was shown before; first, what the manifest states |
 //! | free | anything | all frames that are sound: no more than the next recovery keeps |
 //!
 //! # Invariants

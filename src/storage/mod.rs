@@ -99,9 +99,9 @@ pub trait Storage: Debug + Send + Sync {
     /// `WouldBlock` if somebody else holds it; any I/O error.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
 
-    /// Whether somebody holds the lock on `path`, which is a guess about the past when this returns.
-    /// Must not keep anybody from taking the lock for longer than a moment that [`lock`] waits
-    /// for, and creates and writes nothing. Asked by [`LogReader`](crate::LogReader) only.
+    /// Whether somebody holds the lock on `path`, which may be over when this returns. Must not
+    /// keep anybody from taking the lock for longer than a moment, which [`lock`] waits, and
+    /// creates and writes nothing. Asked by [`LogReader`](crate::LogReader) only.
     ///
     /// # Errors
     ///
