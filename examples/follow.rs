@@ -82,9 +82,9 @@ fn write(path: &Path, run: usize) -> Result<(), Box<dyn Error>> {
     let log = Options::new().durability(level).open(path)?;
     for _ in 0..RECORDS.min(2_000_000 / u64::try_from(pause.as_micros())?.max(1)) {
         thread::sleep(pause);
-        log.append(now()?.to_le_bytes())?;
+        log.append(&now()?.to_le_bytes())?;
     }
-    log.append(0_u64.to_le_bytes())?;
+    log.append(&0_u64.to_le_bytes())?;
     log.close()?;
     Ok(())
 }

@@ -16,6 +16,8 @@ pub(crate) struct Bell {
 pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
+    /// Readers elsewhere have not been told of all that was written.
+    pub(crate) post: bool,
     pub(crate) due: Urgency,
 }
 
@@ -35,6 +37,11 @@ pub(crate) enum Urgency {
 impl Bell {
     pub(crate) fn call_to_write(&self) {
         self.calls.lock().write = true;
+        self.condvar.notify_one();
+    }
+
+    pub(crate) fn call_to_post(&self) {
+        self.calls.lock().post = true;
         self.condvar.notify_one();
     }
 

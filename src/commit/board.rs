@@ -8,8 +8,10 @@
 //!
 //! - One notice at a time, each made of marks that were read while it was its turn: a later notice
 //!   never states less than an earlier one, unless the log was cut.
-//! - Whoever returns success for a record has posted before. So what is told to be in the log is
-//!   seen by a reader that looks afterwards.
+//! - Whoever returns success for a record that is synced has posted before, so that it is seen by
+//!   a reader that looks afterwards. For one that is written, posting would cost half as much again
+//!   as the write: under load not every such append posts, and the last of a burst is posted by the
+//!   background thread, within [`LATE_MAX`].
 //! - Who has the board has the lock of the log, until it is let go of.
 
 use crate::commit::Commit;
@@ -21,9 +23,12 @@ use crate::format::notice::NoticeMarks;
 use crate::format::notice::NoticeState;
 use crate::format::notice::Points;
 use crate::storage::LockGuard;
+use crate::sync::AtomicU64;
 use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// The lock of the log, and the notice in its file.
 #[derive(Debug)]
@@ -31,6 +36,12 @@ pub(crate) struct Board {
     /// Whether the lock's file keeps a notice.
     is_kept: bool,
     posting: Mutex<Posting>,
+    /// When a notice was posted last, in nanoseconds of the monotonic clock.
+    posted_at: AtomicU64,
+    /// 1 if the background thread has been called to post what was not.
+    is_late: AtomicU64,
+    /// How often there was something to post.
+    news: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -55,7 +66,9 @@ impl Board {
         last.session = last.session.wrapping_add(1).max(fresh);
         last.state = NoticeState::Opening;
         let posting = Mutex::new(Posting { lock: Some(lock), last });
-        let board = Self { is_kept: read.is_some(), posting };
+        let zero = || AtomicU64::new(0);
+        let (posted_at, is_late, news) = (zero(), zero(), zero());
+        let board = Self { is_kept: read.is_some(), posting, posted_at, is_late, news };
         // Both slots, so that nothing stays that has a higher number.
         board.post(|_| {});
         board.post(|_| {});
@@ -102,6 +115,39 @@ impl Commit {
         self.post_as(NoticeState::Open);
     }
 
+    /// As [`post`](Commit::post), but under load only now and then.
+    pub(super) fn post_soon(&self) {
+        let board = &self.board;
+        if !board.is_kept {
+            return;
+        }
+        let is_called = board.is_late.load(Ordering::Relaxed) == 1;
+        // Where every append comes by, the time is asked for seldom. Only who has the writer is
+        // here, so nobody counts at the same time.
+        let news = board.news.load(Ordering::Relaxed) + 1;
+        board.news.store(news, Ordering::Relaxed);
+        if is_called && !news.is_multiple_of(SKIPS) {
+            return;
+        }
+        let now = nanos(self.clock.monotonic());
+        let posted_at = board.posted_at.load(Ordering::Relaxed);
+        let is_due = now.saturating_sub(posted_at) >= nanos(BURST) || now < posted_at;
+        if is_due || !self.settings.has_background {
+            board.posted_at.store(now, Ordering::Relaxed);
+            self.post();
+        } else if !is_called && board.is_late.swap(1, Ordering::AcqRel) == 0 {
+            self.bell.call_to_post();
+        }
+    }
+
+    /// Posts what was not, for the background thread.
+    pub(crate) fn post_late(&self) {
+        // First, so that what comes from now on calls again.
+        self.board.is_late.store(0, Ordering::Release);
+        self.board.posted_at.store(nanos(self.clock.monotonic()), Ordering::Relaxed);
+        self.post();
+    }
+
     pub(super) fn post_as(&self, state: NoticeState) {
         self.board.post(|notice| {
             let front = self.front.lock();
@@ -124,6 +170,19 @@ impl Commit {
     pub(crate) fn let_go_of_lock(&self) {
         self.board.let_go();
     }
+}
+
+/// Writes that follow each other faster than that do not all post.
+const BURST: Duration = Duration::from_micros(100);
+
+/// Of so many writes that leave posting to the background thread one looks whether it does.
+const SKIPS: u64 = 64;
+
+/// How much later the background thread posts what was not.
+pub(crate) const LATE_MAX: Duration = Duration::from_millis(1);
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A number found in a file is counted on from only if there is no end of it.

@@ -79,7 +79,7 @@ impl Commit {
                 Ok(()) => {
                     self.written(chunk, news);
                     if self.settings.shows != Mark::Durable {
-                        self.post();
+                        self.post_soon();
                     }
                 }
                 Err(Failure::Refused(error)) => {

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) max_unsynced_bytes: u64,
     /// What readers in other processes read up to: what is durable, or all that is written.
     pub(crate) shows: Mark,
+    /// Whether there is a background thread to call.
+    pub(crate) has_background: bool,
 }
 
 impl Settings {

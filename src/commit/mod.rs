@@ -30,6 +30,7 @@ pub(crate) use append::Encoded;
 pub(crate) use bell::Bell;
 pub(crate) use bell::Urgency;
 pub(crate) use board::Board;
+pub(crate) use board::LATE_MAX;
 pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
 pub(crate) use group::Watched;

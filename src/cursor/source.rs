@@ -59,14 +59,22 @@ impl Source {
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         match self.find(view, offset) {
-            Err(error) if view.may_recover_from(&error)? => {
-                *self = Self::default();
-                self.find(view, offset)
-            }
+            Err(error) => self.find_anew(view, offset, error),
             found => found,
         }
     }
 
+    /// After an error: where the files may have changed, it looks for them again.
+    #[cold]
+    fn find_anew(&mut self, view: &View, offset: Offset, error: Error) -> Result<Option<Span>> {
+        if !view.may_recover_from(&error)? {
+            return Err(error);
+        }
+        *self = Self::default();
+        self.find(view, offset)
+    }
+
+    #[inline]
     fn find(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         for _ in 0..LOOKS_MAX {
             if offset < view.written() {

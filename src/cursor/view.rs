@@ -55,6 +55,7 @@ impl View {
     }
 
     /// The end of what may be read, as it is known now.
+    #[inline]
     pub(crate) fn high_watermark(&self) -> Offset {
         match &self.side {
             Side::Here { commit, mark: Mark::Durable } => commit.marks().durable(),
@@ -81,6 +82,7 @@ impl View {
     }
 
     /// As [`look`](View::look), if it is some time ago.
+    #[inline]
     pub(super) fn keep_up(&self) -> Result<()> {
         match &self.side {
             Side::Here { .. } => Ok(()),
@@ -100,6 +102,7 @@ impl View {
     }
 
     /// The end of what is in files.
+    #[inline]
     pub(super) fn written(&self) -> Offset {
         match &self.side {
             Side::Here { commit, .. } => commit.marks().written(),
@@ -107,6 +110,7 @@ impl View {
         }
     }
 
+    #[inline]
     pub(crate) fn start(&self) -> Offset {
         self.segments.start_offset()
     }
@@ -117,6 +121,7 @@ impl View {
         self.segments.cuts()
     }
 
+    #[inline]
     pub(crate) fn end(&self) -> Offset {
         match &self.side {
             Side::Here { commit, .. } => commit.marks().end(),

@@ -5,7 +5,7 @@
 //! | lock | notice | shown |
 //! |---|---|---|
 //! | held | sound, of a log that is open | what the notice says, as far as there are frames |
-//! | held | none, or of a log being opened | what was shown before; first, what the manifest states |
+//! | held | none, or of a log being opened | what was before; first, what the manifest states |
 //! | free | anything | all frames that are sound: no more than the next recovery keeps |
 //!
 //! # Invariants

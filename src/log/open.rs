@@ -141,6 +141,7 @@ impl Options {
                 Durability::Synced => Mark::Durable,
                 Durability::Buffered | Durability::Written => Mark::Written,
             },
+            has_background: self.maintenance == Maintenance::Background,
         };
         let points = board.points(&manifest, report.cut_at);
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());

@@ -31,8 +31,8 @@ use std::sync::Arc;
 /// - While a writer has the log open: what a cursor of that writer shows, except what is only in
 ///   its memory. That is [`durable_offset`](crate::Log::durable_offset) for a log opened as
 ///   [`Durability::Synced`](crate::Durability::Synced), else
-///   [`written_offset`](crate::Log::written_offset). A record whose append has returned there is
-///   seen by the next call here.
+///   [`written_offset`](crate::Log::written_offset). A record that is synced when its append
+///   returns is seen by the next call here, one that is written a millisecond later at most.
 /// - While nobody has: all that is whole, which is no more than the next writer finds.
 /// - While a writer is opening the log: what was shown before, or, in a new reader, what the
 ///   manifest calls durable.

@@ -1,5 +1,6 @@
 //! A log read by a `LogReader` beside its writer, in this process: what it shows, step by step.
 
+use crate::support::LONG;
 use crate::support::assert_kind;
 use crate::support::assert_out_of_range;
 use crate::support::at;
@@ -86,6 +87,33 @@ fn what_is_appended_is_seen_by_the_next_call() {
             same(&log, &reader);
         }
     }
+}
+
+/// Under load not every append that is only written posts; what the last one did not is posted by
+/// the background thread, long before it syncs.
+#[test]
+fn the_last_of_a_burst_is_seen_soon() {
+    let hour = Duration::from_secs(3600);
+    let site = Site::disk().options(|options| {
+        let options = options.maintenance(Maintenance::Background).sync_interval(hour);
+        options.durability(Durability::Written)
+    });
+    let log = site.open();
+    let reader = reader(&site);
+    let mut cursor = reader.cursor(Seek::Start).unwrap();
+    for burst in 0..20 {
+        let start = log.end_offset().get();
+        for number in start..start + 1 + 50 * burst {
+            log.append(record(number)).unwrap();
+        }
+        while cursor.offset() < log.end_offset() {
+            assert!(cursor.wait(LONG).unwrap(), "{} of {}", cursor.offset(), log.end_offset());
+            while let Some(entry) = cursor.next().unwrap() {
+                assert_eq!(Record::from(entry), record(entry.offset().get()));
+            }
+        }
+    }
+    assert_eq!(log.durable_offset(), at(0));
 }
 
 #[test]
