@@ -3,6 +3,7 @@
 //! The program starts itself as the writer, which puts the time into every record. The reader waits
 //! for each with a [`LogReader`], until the writer has closed the log.
 
+#![expect(clippy::indexing_slicing, reason = "the places are below the lengths")]
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 #![expect(clippy::disallowed_methods, reason = "two processes have only the time of day in common")]
 

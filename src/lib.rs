@@ -50,8 +50,9 @@
 //!   offset, while appends and readers go on.
 //! - Opening takes time and memory for the active segment, however long the log is.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: named
-//! consumers, readers in other processes.
+//! [`LogReader`] reads a log from any process and follows whoever writes to it.
+//!
+//! What is assumed of the medium is written down at [`storage`]. Not there yet: named consumers.
 //!
 //! # Where to begin
 //!

@@ -16,9 +16,17 @@ pub(crate) struct Bell {
 pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
-    /// Readers elsewhere have not been told of all that was written.
-    pub(crate) post: bool,
+    pub(crate) post: Post,
     pub(crate) due: Urgency,
+}
+
+/// What readers elsewhere have not been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Post {
+    #[default]
+    Nothing,
+    /// Something that was written.
+    Late,
 }
 
 /// How soon a sync is wanted, if the log goes on.
@@ -41,7 +49,7 @@ impl Bell {
     }
 
     pub(crate) fn call_to_post(&self) {
-        self.calls.lock().post = true;
+        self.calls.lock().post = Post::Late;
         self.condvar.notify_one();
     }
 

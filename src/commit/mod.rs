@@ -28,6 +28,7 @@ mod writer;
 
 pub(crate) use append::Encoded;
 pub(crate) use bell::Bell;
+pub(crate) use bell::Post;
 pub(crate) use bell::Urgency;
 pub(crate) use board::Board;
 pub(crate) use board::LATE_MAX;

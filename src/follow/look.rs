@@ -52,8 +52,10 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Whether it is of the life of the writer that this notice is of.
-    pub(super) fn is_of(&self, notice: Option<Notice>) -> bool {
-        self.notice.map(|notice| notice.session) == notice.map(|notice| notice.session)
+    pub(super) fn session(&self, notice: Option<Notice>) -> Session {
+        let is_same =
+            self.notice.map(|notice| notice.session) == notice.map(|notice| notice.session);
+        if is_same { Session::Same } else { Session::Another }
     }
 
     /// The manifest is to be read before marks are believed.
@@ -65,6 +67,14 @@ impl Seen {
     pub(super) fn forget_writer(&mut self) {
         self.writer = Life::Unknown;
     }
+}
+
+/// Whose life a notice is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// That of the writer that was seen last.
+    Same,
+    Another,
 }
 
 /// What is known of the writer.
@@ -220,8 +230,7 @@ impl Follow {
         if manifest.truncation_epoch != notice.points.epoch() {
             return Ok(Outcome::Moving(None));
         }
-        let same_life = seen.read_for.is_some_and(|(session, _)| session == notice.session);
-        let active = self.active(&manifest, same_life)?;
+        let active = self.active(&manifest, seen.session(Some(*notice)))?;
         if let Some(active) = &active {
             active.follow(end, Belief::Written)?;
         }
@@ -239,7 +248,7 @@ impl Follow {
     /// Shows what the manifest calls durable, or what was shown before if nothing was cut since.
     fn by_manifest(&self, seen: &mut Seen, notice: Option<Notice>) -> Result<Outcome> {
         let manifest = self.manifest()?;
-        let active = self.active(&manifest, seen.is_of(notice))?;
+        let active = self.active(&manifest, seen.session(notice))?;
         let mut end = stated_end(&manifest);
         if manifest.truncation_epoch == self.segments.state().manifest.truncation_epoch {
             end = end.max(self.shown().min(end_of(&manifest, active.as_ref())));
@@ -314,13 +323,13 @@ impl Follow {
     pub(super) fn active(
         &self,
         manifest: &Manifest,
-        same_life: bool,
+        life: Session,
     ) -> Result<Option<Arc<Segment>>> {
         let row = manifest.rows.last().filter(|row| row.state == RowState::Active);
         let Some(row) = row else { return Ok(None) };
         let state = self.segments.state();
         let at_hand = state.active.as_ref().filter(|active| active.id() == row.segment_id);
-        if let Some(active) = at_hand.filter(|_| same_life) {
+        if let Some(active) = at_hand.filter(|_| life == Session::Same) {
             return Ok(Some(Arc::clone(active)));
         }
         let dir = self.segments.dir();

@@ -33,7 +33,7 @@ impl Follow {
         let lowest_end = self.lowest_end(&manifest, notice);
         let is_whole = self.prove_ended(&mut manifest, lowest_end)?;
         let state = self.segments.state();
-        let active = if is_whole { self.active(&manifest, seen.is_of(notice))? } else { None };
+        let active = if is_whole { self.active(&manifest, seen.session(notice))? } else { None };
         if let Some(active) = &active {
             active.follow(Offset::MAX, Belief::Nothing)?;
         }

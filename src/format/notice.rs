@@ -9,6 +9,7 @@ use crate::format::bytes::DecodeError;
 use crate::format::bytes::Preamble;
 use crate::format::bytes::check_reserved;
 use crate::format::bytes::crc;
+use crate::format::bytes::wide;
 use crate::units::Offset;
 use zerocopy::FromBytes;
 use zerocopy::Immutable;
@@ -21,10 +22,10 @@ use zerocopy::little_endian::U128;
 
 /// The length of a slot, and of all of the file that is read.
 pub(crate) const NOTICE_LEN: usize = 192;
-pub(crate) const NOTICES_LEN: usize = SLOT_STEP as usize + NOTICE_LEN;
+pub(crate) const NOTICES_LEN: usize = SLOT_STEP + NOTICE_LEN;
 
 /// From the beginning of one slot to that of the other.
-const SLOT_STEP: u64 = 256;
+const SLOT_STEP: usize = 256;
 
 /// How many truncations a notice names.
 const POINTS: usize = 6;
@@ -133,7 +134,7 @@ impl Points {
 impl Notice {
     /// Where in the file it goes.
     pub(crate) fn position(&self) -> u64 {
-        self.sequence % 2 * SLOT_STEP
+        self.sequence % 2 * wide(SLOT_STEP)
     }
 
     pub(crate) fn encode(&self) -> [u8; NOTICE_LEN] {
@@ -203,11 +204,11 @@ impl Notice {
 
     /// The latest of the notices in the bytes of a file, if there is one.
     pub(crate) fn latest(bytes: &[u8]) -> Option<Self> {
-        let second = bytes.get(SLOT_STEP as usize..).unwrap_or_default();
+        let second = bytes.get(SLOT_STEP..).unwrap_or_default();
         let slots = [bytes, second].into_iter().zip(0_u64..);
         let sound = slots.filter_map(|(slot, place)| {
             let notice = Self::decode(slot).ok()?;
-            (notice.position() == place * SLOT_STEP).then_some(notice)
+            (notice.position() == place * wide(SLOT_STEP)).then_some(notice)
         });
         sound.max_by_key(|notice| notice.sequence)
     }
@@ -267,7 +268,7 @@ fn checksum(lead: &RawLead, covered: &RawCovered) -> u32 {
 const MAGIC: &[u8; 8] = b"STRATNOW";
 
 const _: () = assert!(size_of::<RawNotice>() == NOTICE_LEN);
-const _: () = assert!(NOTICE_LEN as u64 <= SLOT_STEP);
+const _: () = assert!(NOTICE_LEN <= SLOT_STEP);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::LATE_MAX;
+use crate::commit::Post;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
@@ -90,7 +91,7 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
                 continue;
             }
             Some(calls) => {
-                if calls.post {
+                if calls.post == Post::Late {
                     post_due = post_due.or(Some(commit.monotonic().saturating_add(LATE_MAX)));
                 }
                 if calls.write {

@@ -133,16 +133,6 @@ impl Options {
 
     fn start(&self, dir: Dir, board: Board, recovered: Recovered) -> Result<Log> {
         let Recovered { manifest, active, report, proof, garbage } = recovered;
-        let settings = Settings {
-            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
-            max_batch_bytes: self.max_batch_bytes,
-            max_unsynced_bytes: self.max_unsynced_bytes,
-            shows: match self.durability {
-                Durability::Synced => Mark::Durable,
-                Durability::Buffered | Durability::Written => Mark::Written,
-            },
-            has_background: self.maintenance == Maintenance::Background,
-        };
         let points = board.points(&manifest, report.cut_at);
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
@@ -164,7 +154,7 @@ impl Options {
         let writer = writer.with_keeper(Arc::clone(&keeper_bell));
         let clock = Arc::clone(&self.clock);
         let tools = Tools { clock, bell: Arc::clone(&bell), board, points };
-        let commit = Arc::new(Commit::new(settings, tools, start, writer));
+        let commit = Arc::new(Commit::new(self.settings(), tools, start, writer));
         commit.post();
         let compactor = self.compaction.clone().map(|compaction| {
             let (segments, commit) = (Arc::clone(&segments), Arc::clone(&commit));
@@ -205,6 +195,19 @@ impl Options {
             keeper,
             running,
         }))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
+            max_batch_bytes: self.max_batch_bytes,
+            max_unsynced_bytes: self.max_unsynced_bytes,
+            shows: match self.durability {
+                Durability::Synced => Mark::Durable,
+                Durability::Buffered | Durability::Written => Mark::Written,
+            },
+            has_background: self.maintenance == Maintenance::Background,
+        }
     }
 
     fn reading(&self) -> Reading {

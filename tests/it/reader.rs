@@ -1,5 +1,7 @@
 //! A log read by a `LogReader` beside its writer, in this process: what it shows, step by step.
 
+#![expect(clippy::disallowed_methods, reason = "a test owns its files and threads")]
+
 use crate::support::LONG;
 use crate::support::assert_kind;
 use crate::support::assert_out_of_range;
