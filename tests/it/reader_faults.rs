@@ -2,6 +2,7 @@
 
 use crate::support::append_all;
 use crate::support::assert_kind;
+use crate::support::assert_out_of_range;
 use crate::support::at;
 use crate::support::fault::Fault;
 use crate::support::fault::Strike;
@@ -12,10 +13,14 @@ use crate::support::medium::Crash;
 use crate::support::medium::Numbers;
 use crate::support::records;
 use crate::support::site::Site;
+use crate::support::until;
 use std::io;
 use std::sync::Arc;
-use stratalog::storage::{MemoryStorage, OpenMode, Storage};
-use stratalog::{EntryBuf, ErrorKind, LogReader, Maintenance, Options, Record, Result, Seek};
+use std::time::Duration;
+use stratalog::storage::{Clock, MemoryStorage, OpenMode, Storage};
+use stratalog::{
+    EntryBuf, ErrorKind, LogReader, Maintenance, Options, Record, Result, Seek, Timestamp,
+};
 
 /// All that a reader shows; every error but those that are meant is a failure.
 fn read(reader: &LogReader) -> Result<Vec<EntryBuf>> {
@@ -197,7 +202,7 @@ fn records_that_a_writer_says_are_there_and_are_not_are_an_error() {
     }
     let error = cursor.next().unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(at(10))));
-    assert_kind(cursor.wait(std::time::Duration::from_secs(30)), ErrorKind::Corrupt);
+    assert_kind(cursor.wait(Duration::from_secs(30)), ErrorKind::Corrupt);
     assert_eq!(reader.high_watermark(), at(10));
     lock.write_at(&sound, 0).unwrap();
     assert!(cursor.next().unwrap().is_none());
@@ -226,6 +231,97 @@ fn a_file_that_is_used_for_something_else_is_looked_up_anew() {
         }
     };
     assert_eq!((error.kind(), error.offset()), (ErrorKind::OutOfRange, Some(at(4))));
+}
+
+/// As above, when nothing else makes the reader look: its clock stands still.
+#[test]
+fn an_error_makes_a_reader_look_again() {
+    let site = Site::disk().small_segments();
+    let log = site.open();
+    append_all(&log, &full(6));
+    let reader = Options::new().clock(Arc::new(Still)).open_reader(site.path()).unwrap();
+    let mut cursor = reader.cursor(Seek::Start).unwrap();
+    cursor.next().unwrap().unwrap();
+    log.delete_before(at(4)).unwrap();
+    assert_out_of_range(cursor.next().map(drop), 4);
+}
+
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::ZERO
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+/// A writer that died before it posted what it had written.
+#[test]
+fn what_a_writer_has_not_said_is_found_when_it_is_gone() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let site = Site::over(Arc::clone(&storage));
+    let log = site.open();
+    append_all(&log, &records(0..5));
+    let reader = site.open_reader().unwrap();
+    let lock = storage.open(&site.path().join("LOCK"), OpenMode::Write).unwrap();
+    let mut bytes = vec![0; 448];
+    lock.read_at(&mut bytes, 0).unwrap();
+    append_all(&log, &records(5..10));
+    log.close().unwrap();
+    lock.write_at(&bytes, 0).unwrap();
+    reader.refresh().unwrap();
+    until(|| reader.refresh().is_ok() && reader.high_watermark() == at(10));
+    assert!(are(&read(&reader).unwrap(), &records(0..10)));
+}
+
+/// A writer that is between the manifest of a truncation and the notice of it.
+#[test]
+fn marks_of_another_epoch_than_the_manifest_are_not_believed() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let site = Site::over(Arc::clone(&storage));
+    let log = site.open();
+    append_all(&log, &records(0..10));
+    let following = site.open_reader().unwrap();
+    let mut behind = following.cursor(Seek::End).unwrap();
+    let lock = storage.open(&site.path().join("LOCK"), OpenMode::Write).unwrap();
+    let mut bytes = vec![0; 448];
+    lock.read_at(&mut bytes, 0).unwrap();
+    log.truncate_to(at(5)).unwrap();
+    lock.write_at(&bytes, 0).unwrap();
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::Start).unwrap();
+    for record in records(0..5) {
+        assert_eq!(Record::from(cursor.next().unwrap().unwrap()), record);
+    }
+    assert!(cursor.next().unwrap().is_none());
+    assert!(behind.next().is_ok());
+    log.append("said").unwrap();
+    assert_eq!(cursor.next().unwrap().unwrap().value(), b"said");
+    assert_out_of_range(behind.next().map(drop), 5);
+}
+
+/// A truncation that no notice tells of: who may have been cut off is told so.
+#[test]
+fn what_nobody_knows_of_a_truncation_is_taken_for_the_worst() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let site = Site::over(Arc::clone(&storage));
+    let log = site.open();
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::Offset(at(8))).unwrap();
+    log.truncate_to(at(3)).unwrap();
+    append_all(&log, &records(0..10));
+    log.close().unwrap();
+    let lock = storage.open(&site.path().join("LOCK"), OpenMode::Write).unwrap();
+    lock.set_len(0).unwrap();
+    let log = site.open();
+    assert_out_of_range(reader.refresh().and_then(|()| cursor.next().map(drop)), 0);
+    cursor.seek(Seek::Start).unwrap();
+    assert_eq!(reader.high_watermark(), log.high_watermark());
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
