@@ -54,6 +54,8 @@ fn notices() -> Vec<(String, Vec<u8>)> {
         for session in [32, 288] {
             bytes[session..session + 8].copy_from_slice(&7_u64.to_le_bytes());
             bytes[session - 16..session].fill(1);
+            // The switch has the checksum made anew.
+            bytes[session - 20..session - 16].fill(0);
         }
         [&[1], &bytes[..]].concat()
     };
