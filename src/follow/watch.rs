@@ -128,7 +128,8 @@ impl Follow {
 impl Room {
     pub(super) fn close(&self) {
         self.waiting.lock().thread = Thread::Ends;
-        self.condvar.notify_all();
+        // Nobody but the thread waits there.
+        self.condvar.notify_one();
     }
 
     /// Blocks until somebody waits; `false` if nobody ever will.
