@@ -10,6 +10,8 @@ use crate::format::index::IndexHeader;
 use crate::format::manifest::Manifest;
 use crate::format::names;
 use crate::format::names::Name;
+use crate::format::notice::Notice;
+use crate::format::notice::NoticeMarks;
 use crate::format::position::Slot;
 use crate::format::record;
 use crate::format::record::HeaderPairs;
@@ -102,4 +104,23 @@ pub fn name(name: &OsStr) -> Option<String> {
         Name::Index { base_offset, segment_id } => Some(names::index(base_offset, segment_id)),
         Name::Lock | Name::Manifest | Name::ManifestNext => name.to_str().map(str::to_owned),
     }
+}
+
+/// The notices of a lock file: the latest of them.
+#[must_use]
+pub fn notice(bytes: &[u8]) -> Option<Vec<u8>> {
+    let notice = Notice::latest(bytes)?;
+    let NoticeMarks { end, written, durable, shown } = notice.marks;
+    assert!(durable <= written && written <= end && shown <= written);
+    // What a reader and the next writer ask of it.
+    let mut lowest = notice.points.lowest_end_since(0);
+    for seen in [1, notice.points.epoch().saturating_sub(1), notice.points.epoch()] {
+        let later = notice.points.lowest_end_since(seen);
+        assert!(later.is_none() || lowest <= later);
+        lowest = later;
+    }
+    assert_eq!(lowest, None, "no truncation is later than the last");
+    let mut points = notice.points;
+    points.cut(points.epoch().saturating_add(1), shown);
+    Some(notice.encode().to_vec())
 }

@@ -52,8 +52,9 @@
 //! - A [`Consumer`] keeps its place in the log's directory. After a crash it goes on where it
 //!   committed last, and [retention](Retention::keep_unread) can wait for it.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: readers in other
-//! processes.
+//! [`LogReader`] reads a log from any process and follows whoever writes to it.
+//!
+//! What is assumed of the medium is written down at [`storage`].
 //!
 //! # Features
 //!
@@ -73,6 +74,7 @@ mod consumers;
 mod cursor;
 mod error;
 mod events;
+mod follow;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -109,6 +111,7 @@ pub use error::Result;
 pub use log::ConsumerInfo;
 pub use log::Frames;
 pub use log::Log;
+pub use log::LogReader;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;
 pub use log::Stats;

@@ -129,6 +129,23 @@ fn seal_frames(bytes: &mut [u8]) {
     }
 }
 
+/// The notices in a lock file, both slots.
+pub fn notice(data: &[u8]) {
+    let mut input = Input(data);
+    let switches = input.byte();
+    let mut bytes = input.0.to_vec();
+    for slot in [0, 256] {
+        if let Some(slot) = bytes.get_mut(slot..slot + 192).filter(|_| switches & 1 != 0) {
+            let crc = crc(crc(0, &slot[..12]), &slot[16..]);
+            slot[12..16].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    if let Some(again) = fuzzing::notice(&bytes) {
+        let is_found = |slot: usize| bytes.get(slot..slot + 192) == Some(&again[..]);
+        assert!(is_found(0) || is_found(256), "a notice has two encodings");
+    }
+}
+
 /// A decoder with the classic mistake: it trusts a length. Whoever does not find it finds nothing.
 pub fn canary(data: &[u8]) {
     let mut input = Input(data);

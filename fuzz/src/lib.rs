@@ -24,6 +24,7 @@ pub mod targets {
     pub use crate::codecs::frame;
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
+    pub use crate::codecs::notice;
     pub use crate::codecs::segment;
     pub use crate::codecs::wire;
     pub use crate::consumer::consumer;
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("frame", targets::frame),
     ("index", targets::index),
     ("manifest", targets::manifest),
+    ("notice", targets::notice),
     ("segment", targets::segment),
     ("consumer", targets::consumer),
     ("wire", targets::wire),

@@ -7,6 +7,9 @@ use crate::world::WORLDS;
 use crate::world::long_index;
 use crate::world::position_files;
 use std::path::PathBuf;
+use std::sync::Arc;
+use stratalog::storage::{MemoryStorage, OpenMode, Storage};
+use stratalog::{Offset, Options};
 
 /// Where the seeds of a target are.
 #[must_use]
@@ -21,6 +24,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "frame" => frames(),
         "index" => indexes(),
         "manifest" => files("MANIFEST", 1),
+        "notice" => notices(),
         "segment" => segments(),
         "consumer" => positions(),
         "wire" => shipments(),
@@ -54,6 +58,37 @@ fn shipments() -> Vec<(String, Vec<u8>)> {
     let holes = [Wire::hole(0, 3), Wire::values(3, 7, &[b"a", b"bc"]), Wire::hole(5, u32::MAX)];
     let holes = holes.iter().flat_map(Wire::bytes);
     all.push(("holes".into(), [1].into_iter().chain(holes).collect()));
+    all
+}
+
+/// One byte of switches, then a lock file: none, one that a log has left, and others made of it by
+/// hand.
+fn notices() -> Vec<(String, Vec<u8>)> {
+    let storage = Arc::new(MemoryStorage::new());
+    let log = Options::new().storage(storage.clone()).open("/log").unwrap();
+    let read = || {
+        let lock = storage.open("/log/LOCK".as_ref(), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; 448];
+        assert_eq!(lock.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        // Another one in each life.
+        for session in [32, 288] {
+            bytes[session..session + 8].copy_from_slice(&7_u64.to_le_bytes());
+            bytes[session - 16..session].fill(1);
+            // The switch has the checksum made anew.
+            bytes[session - 20..session - 16].fill(0);
+        }
+        [&[1], &bytes[..]].concat()
+    };
+    let mut all = vec![("none".into(), vec![0]), ("new".into(), read())];
+    for nth in 0..9 {
+        log.append_batch(["a", "b"]).unwrap();
+        log.truncate_to(Offset::from(nth)).unwrap();
+        if nth % 4 == 0 {
+            all.push((format!("cut-{nth}"), read()));
+        }
+    }
+    log.close().unwrap();
+    all.push(("closed".into(), read()));
     all
 }
 

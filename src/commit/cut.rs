@@ -61,6 +61,8 @@ impl Commit {
             let cut = writer.truncate(end, last_at, || {
                 let mut front = self.front.lock();
                 self.end_at(&mut front, end);
+                let epoch = front.points.epoch().saturating_add(1);
+                front.points.cut(epoch, end);
                 news.reached(front.waiters.take_syncers());
                 let removed = front.waiters.take_beyond(end);
                 self.count_committing(&front);
@@ -125,6 +127,9 @@ impl Commit {
         self.front.lock().life.hold()?;
         let held = Held(self);
         let done = cut(&mut writer, &mut news);
+        // The next change comes after it: a reader elsewhere that finds a manifest without its
+        // notice knows that only one is missing.
+        self.post();
         drop(held);
         drop(writer);
         news.tell();

@@ -77,7 +77,12 @@ impl Commit {
             early.then(|| self.written(Arc::clone(&chunk), news));
             match writer.write(&chunk, purpose, durable) {
                 Ok(()) if early => {}
-                Ok(()) => self.written(chunk, news),
+                Ok(()) => {
+                    self.written(chunk, news);
+                    if self.settings.shows != Mark::Durable {
+                        self.post_soon();
+                    }
+                }
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
                     return Err(self.take_back(writer, error, news));

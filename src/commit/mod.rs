@@ -11,6 +11,7 @@
 
 mod append;
 mod bell;
+mod board;
 mod chunk;
 mod counters;
 mod cut;
@@ -30,7 +31,10 @@ mod writer;
 
 pub(crate) use append::Encoded;
 pub(crate) use bell::Bell;
+pub(crate) use bell::Post;
 pub(crate) use bell::Urgency;
+pub(crate) use board::Board;
+pub(crate) use board::LATE_MAX;
 pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
 pub(crate) use group::Watched;
@@ -40,6 +44,7 @@ pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
 pub(crate) use turn::Taken;
 pub(crate) use waiters::Mark;
+pub(crate) use waiters::Role;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
 pub(crate) use watermarks::Watermarks;
@@ -56,6 +61,8 @@ use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Row;
+use crate::format::notice::NoticeState;
+use crate::format::notice::Points;
 use crate::state::Segments;
 use crate::storage::Clock;
 use crate::sync::AtomicUsize;
@@ -70,6 +77,8 @@ pub(crate) struct Commit {
     settings: Settings,
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
+    board: Board,
+    segments: Arc<Segments>,
     marks: Watermarks,
     front: Mutex<Front>,
     writer: Mutex<Writer>,
@@ -83,23 +92,30 @@ pub(crate) struct Commit {
     looking: Turn,
 }
 
+/// What the write side works with.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) board: Board,
+    /// The truncations that the board tells of.
+    pub(crate) points: Points,
+}
+
 impl Commit {
-    pub(crate) fn new(
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-        bell: Arc<Bell>,
-        start: Start,
-        writer: Writer,
-    ) -> Self {
+    pub(crate) fn new(settings: Settings, tools: Tools, start: Start, writer: Writer) -> Self {
+        let Tools { clock, bell, board, points } = tools;
         let marks = Watermarks::new(start.end);
         let tail = Tail::new(settings.tail, start, writer.place());
         Self {
             settings,
             clock,
             bell,
+            board,
+            segments: Arc::clone(writer.segments()),
             marks,
-            front: Mutex::new(Front::new(tail)),
             noted: writer.noted(),
+            front: Mutex::new(Front::new(tail, points)),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
@@ -161,6 +177,7 @@ impl Commit {
         self.sync()?;
         let mut news = News::default();
         let rolled = self.roll_with(&mut self.writer.lock(), &mut news);
+        self.post();
         news.tell();
         rolled
     }
@@ -213,6 +230,9 @@ impl Commit {
         drop(front);
         drop(syncing);
         drop(writer);
+        if closed.is_ok() {
+            self.post_as(NoticeState::Closed);
+        }
         news.tell();
         closed
     }

@@ -29,6 +29,7 @@ impl Commit {
             Err(Failure::Broken(error)) => Err(self.poison(error, &mut news)),
         };
         drop(writer);
+        self.post();
         news.tell();
         edited
     }

@@ -1,6 +1,7 @@
 //! A named consumer: a cursor whose position is kept in the log's directory.
 
 use crate::commit::Bell;
+use crate::commit::Commit;
 use crate::commit::Urgency;
 use crate::consumers;
 use crate::consumers::Committed;
@@ -66,6 +67,7 @@ use std::time::Duration;
 pub struct Consumer {
     name: Box<str>,
     cursor: Cursor,
+    commit: Arc<Commit>,
     consumers: Arc<Consumers>,
     held: Arc<consumers::Consumer>,
     /// Who is to be called when retention waited for a commit.
@@ -75,6 +77,7 @@ pub struct Consumer {
 /// What a handle is made of.
 pub(crate) struct ConsumerParts {
     pub(crate) view: View,
+    pub(crate) commit: Arc<Commit>,
     pub(crate) consumers: Arc<Consumers>,
     pub(crate) keeper: Option<Arc<Bell>>,
 }
@@ -82,12 +85,12 @@ pub(crate) struct ConsumerParts {
 impl Consumer {
     /// Takes hold of the consumer with this name, which is made if there is none.
     pub(crate) fn hold(parts: ConsumerParts, name: &str) -> Result<Self> {
-        let ConsumerParts { view, consumers, keeper } = parts;
+        let ConsumerParts { view, commit, consumers, keeper } = parts;
         let held = consumers.hold(name, || view.start())?;
         // The count of cuts is taken before the position is: one that comes between is seen.
         let mut cursor = Cursor::new(view, Offset::ZERO);
         cursor.stand_at(held.committed());
-        Ok(Self { name: name.into(), cursor, consumers, held, keeper })
+        Ok(Self { name: name.into(), cursor, commit, consumers, held, keeper })
     }
 
     /// Its name.
@@ -131,12 +134,12 @@ impl Consumer {
     pub fn commit(&mut self) -> Result<()> {
         self.cursor.check_place()?;
         let position = self.cursor.offset();
-        let Self { cursor, consumers, held, .. } = self;
+        let Self { cursor, commit, consumers, held, .. } = self;
         // A position ahead of the log would, after a crash, skip what is appended there next.
         if let Some(last) = position.checked_sub(1)
-            && cursor.view.commit.marks().durable() < position
+            && commit.marks().durable() < position
         {
-            cursor.view.commit.wait_for_record(last, Durability::Synced)?;
+            commit.wait_for_record(last, Durability::Synced)?;
         }
         let committed = consumers.commit(held, position, || cursor.check_place())?;
         if let (Committed::Awaited, Some(keeper)) = (committed, &self.keeper) {

@@ -44,9 +44,9 @@ fn ship_once(view: &View, from: Offset, max_bytes: u64) -> Result<(Vec<u8>, Rang
     let mut out = Vec::new();
     let mut end = from;
     while end < high_watermark {
-        if end >= view.commit.marks().written() {
+        if end >= view.written() {
             // What is shipped is what the file will hold.
-            view.commit.close_frame_of(end);
+            view.close_frame_of(end);
         }
         let loaded = match end == from {
             true => source.load_whole(view, end)?,

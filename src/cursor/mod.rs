@@ -96,6 +96,28 @@ impl Cursor {
         Self { view, source, span, stand, cuts, marks: Marks::default(), pace: Pace::default() }
     }
 
+    /// A cursor at a place.
+    pub(crate) fn at(view: &View, seek: Seek) -> Result<Self> {
+        let mut cursor = Self::new(view.clone(), view.start());
+        cursor.seek(seek)?;
+        Ok(cursor)
+    }
+
+    /// The record at `offset`; `None` if it is not there, or may not be read yet.
+    pub(crate) fn get(view: &View, offset: Offset) -> Result<Option<EntryBuf>> {
+        view.look()?;
+        let start = view.start();
+        if offset < start {
+            return Err(out_of_range(offset, start, (start, view.end())));
+        }
+        if offset >= view.high_watermark() {
+            return Ok(None);
+        }
+        let mut cursor = Self::new(view.clone(), offset);
+        let entry = cursor.record_here()?;
+        Ok(entry.map(|entry| entry.to_buf()))
+    }
+
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
     ///
     /// # Errors
@@ -153,6 +175,7 @@ impl Cursor {
     ///
     /// As [`next`](Cursor::next).
     pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
+        self.view.keep_up()?;
         let found = loop {
             if self.cuts != self.view.cuts() {
                 self.catch_up()?;
@@ -187,6 +210,7 @@ impl Cursor {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for an offset outside the log; for
     /// [`Seek::Time`] as [`next`](Cursor::next). Then the cursor has not moved.
     pub fn seek(&mut self, seek: Seek) -> Result<()> {
+        self.view.look()?;
         let mut cuts = self.view.cuts();
         loop {
             let resolved = seek::resolve(&self.view, seek);
@@ -204,6 +228,10 @@ impl Cursor {
     /// Blocks until there is a record to read, or until `timeout` has passed; tells whether there
     /// is one.
     ///
+    /// A cursor of a [`LogReader`](crate::LogReader) looks for news again and again, the seldomer
+    /// the longer there was none, but every 5 ms at least. It does not end when the writer does,
+    /// for another one may come.
+    ///
     /// # Errors
     ///
     /// [`Closed`](crate::ErrorKind::Closed) when the log is closed, and
@@ -215,15 +243,17 @@ impl Cursor {
             // No record ever comes there.
             return Ok(false);
         }
-        self.wait_here(timeout)
+        self.wait_for_record(timeout)
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
+    ///
+    /// The first such wait for a [`LogReader`](crate::LogReader) starts a thread that looks for
+    /// all of them, and ends when the reader and its cursors are gone.
     pub fn wait_async(&mut self) -> Wait {
         self.pass_holes();
-        let watched = self.watch(self.view.mark());
-        Wait::for_watched(&self.view, watched)
+        Wait::new(self.watch_place())
     }
 
     /// All records from here on, those to come too: an iterator that blocks at the end of the log.
@@ -264,12 +294,13 @@ impl Cursor {
         while self.stand.at >= self.span.len {
             // Compaction may have removed the last records of the frame.
             let offset = self.stand.offset.max(self.span.end);
+            self.view.keep_up()?;
             let (start, end) = (self.view.start(), self.view.end());
             if offset < start || offset > end {
                 let nearest = nearest(offset, (start, end));
                 return Err(out_of_range(offset, nearest, (start, end)));
             }
-            if offset >= self.view.high_watermark() {
+            if offset >= self.view.high_watermark() && !self.view.reaches(offset)? {
                 self.source.run_dry();
                 // Behind the hole at the end, if there is one, so that a wait is for a record.
                 self.stand.offset = offset;

@@ -11,6 +11,7 @@
 //! - It never does for longer than [`LOOK_MAX`], nor more than [`LOOKS_MAX`] times, whatever the
 //!   clock says.
 
+use crate::commit::Commit;
 use crate::cursor::view::View;
 use crate::sync::hint;
 use crate::sync::thread;
@@ -82,16 +83,22 @@ impl Pace {
 
     /// Looks for a record at `offset` for as long as is worth it, and not longer than `timeout`;
     /// tells whether it may be read.
-    pub(super) fn look(&mut self, view: &View, offset: Offset, timeout: Duration) -> bool {
+    pub(super) fn look(
+        &mut self,
+        commit: &Commit,
+        view: &View,
+        offset: Offset,
+        timeout: Duration,
+    ) -> bool {
         if self.usual > USUAL_MAX {
             return false;
         }
-        let Some(_turn) = view.commit.turn_to_look() else { return false };
-        let start = view.commit.monotonic();
+        let Some(_turn) = commit.turn_to_look() else { return false };
+        let start = commit.monotonic();
         let limit = (self.usual * 5 + LOOK_MIN).min(LOOK_MAX).min(timeout);
         for _ in 0..LOOKS_MAX {
             (0..PAUSES).for_each(|_| hint::spin_loop());
-            let took = view.commit.monotonic().saturating_sub(start);
+            let took = commit.monotonic().saturating_sub(start);
             if view.high_watermark() > offset {
                 self.note(took);
                 return true;

@@ -45,7 +45,7 @@ pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
 /// The first record appended at or after `time`, in the files or in the tail.
 fn first_since(view: &View, time: Timestamp) -> Result<Option<Offset>> {
     // The tail first: what goes from there into a file meanwhile is found in the file.
-    let in_tail = view.commit.tail_since(time);
+    let in_tail = view.tail_since(time);
     let state = view.segments.state();
     for row in state.rows_since(time) {
         let mut window = Window::new(view.segments.open(&state, row)?)?;

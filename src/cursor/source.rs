@@ -78,8 +78,26 @@ impl Source {
 
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
+        match self.find(view, offset) {
+            Err(error) => self.find_anew(view, offset, error),
+            found => found,
+        }
+    }
+
+    /// After an error: where the files may have changed, it looks for them again.
+    #[cold]
+    fn find_anew(&mut self, view: &View, offset: Offset, error: Error) -> Result<Option<Span>> {
+        if !view.may_recover_from(&error)? {
+            return Err(error);
+        }
+        *self = Self::default();
+        self.find(view, offset)
+    }
+
+    #[inline]
+    fn find(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         for _ in 0..LOOKS_MAX {
-            if offset < view.commit.marks().written() {
+            if offset < view.written() {
                 if let Some(frame) = self.load_frame(view, offset)? {
                     self.next_frame = Some(frame.end());
                     return self.span(frame).map(Some);
@@ -98,10 +116,10 @@ impl Source {
     /// The span whose frame holds `offset`, from the frame's first record on.
     pub(crate) fn load_whole(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         self.jump();
-        if offset < view.commit.marks().written() {
+        if offset < view.written() {
             return self.load(view, offset);
         }
-        match view.commit.tail_frame(offset) {
+        match view.tail_frame(offset) {
             Some(base) => self.load(view, base),
             None => self.load(view, offset),
         }
@@ -164,7 +182,7 @@ impl Source {
         if std::mem::replace(&mut self.keeps_pace, true) {
             await_company(view, offset);
         }
-        let span = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
+        let span = view.copy_tail(offset, self.tail_hint, &mut self.tail)?;
         self.tail_hint = Some(span.behind);
         self.next_frame = None;
         Some(Span {

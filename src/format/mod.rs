@@ -18,6 +18,7 @@
 //! wire      frames on their way from one log to another
 //! index     a whole .index file
 //! position  the file of a consumer's position
+//! notice    what a writer says in LOCK to readers in other processes
 //! bytes     the cursor, varints, checksums and the error they all share
 //! ```
 
@@ -26,6 +27,7 @@ pub(crate) mod frame;
 pub(crate) mod index;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod notice;
 pub(crate) mod position;
 pub(crate) mod record;
 pub(crate) mod segment;

@@ -59,6 +59,7 @@ impl Log {
     pub fn consumer(&self, name: &str) -> Result<Consumer> {
         let parts = ConsumerParts {
             view: self.view().clone(),
+            commit: Arc::clone(&self.0.commit),
             consumers: Arc::clone(&self.0.keeper.consumers),
             keeper: self.0.keeper.bell.clone(),
         };

@@ -2,10 +2,13 @@
 
 use crate::bugs::Bug;
 use crate::commit::Bell;
+use crate::commit::Board;
 use crate::commit::Commit;
+use crate::commit::Mark;
 use crate::commit::Settings;
 use crate::commit::Start;
 use crate::commit::TailSettings;
+use crate::commit::Tools;
 use crate::commit::Writer;
 use crate::compaction::Compactor;
 use crate::consumers::Consumers;
@@ -26,6 +29,7 @@ use crate::log::Running;
 use crate::log::background::Background;
 use crate::log::keeper::Keeper;
 use crate::manifest;
+use crate::options::Durability;
 use crate::options::Maintenance;
 use crate::options::Options;
 use crate::retention::Retention;
@@ -68,9 +72,9 @@ impl Options {
         let path = std::path::absolute(path)
             .map_err(|error| Error::io("cannot make absolute", path, error))?;
         let dir = Dir::new(Arc::clone(&self.storage), path);
-        let lock = self.lock(&dir)?;
+        let board = Board::new(self.lock(&dir)?, self.clock.now());
         let recovered = self.recover(&dir)?;
-        let log = self.start(dir, lock, recovered)?;
+        let log = self.start(dir, board, recovered)?;
         event!(INFO, path = %log.path().display(), recovery = ?log.recovery(), "opened");
         Ok(log)
     }
@@ -138,13 +142,9 @@ impl Options {
         Ok(Recovered { manifest, active: None, report, proof, garbage })
     }
 
-    fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
+    fn start(&self, dir: Dir, board: Board, recovered: Recovered) -> Result<Log> {
         let Recovered { manifest, active, report, proof, garbage } = recovered;
-        let settings = Settings {
-            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
-            max_batch_bytes: self.max_batch_bytes,
-            max_unsynced_bytes: self.max_unsynced_bytes,
-        };
+        let points = board.points(&manifest, report.cut_at);
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
             end,
@@ -158,7 +158,7 @@ impl Options {
         };
         let log_id = manifest.log_id;
         let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
-        let state = State { manifest, active: segment, proof };
+        let state = State { manifest, active: segment, proof, changes: 0 };
         let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
         let segments = Arc::new(segments);
         let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
@@ -166,7 +166,9 @@ impl Options {
         let writer = Writer::new(Arc::clone(&segments), reading, self.segment_bytes, active);
         let writer = writer.with_keeper(Arc::clone(&keeper_bell));
         let clock = Arc::clone(&self.clock);
-        let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
+        let tools = Tools { clock, bell: Arc::clone(&bell), board, points };
+        let commit = Arc::new(Commit::new(self.settings(), tools, start, writer));
+        commit.post();
         let compactor = self.compaction.clone().map(|compaction| {
             let (segments, commit) = (Arc::clone(&segments), Arc::clone(&commit));
             let clock = Arc::clone(&self.clock);
@@ -198,10 +200,32 @@ impl Options {
         } else {
             None
         };
-        let view = View { segments, commit, level: self.durability };
-        let running = Mutex::new(Running::Open { background, lock });
-        let max_batch_bytes = self.max_batch_bytes;
-        Ok(Log::new(Handle { view, max_batch_bytes, recovery: report, keeper, running }))
+        let durability = self.durability;
+        let view = View::here(segments, Arc::clone(&commit), durability);
+        let running = Mutex::new(Running::Open { background });
+        let (max_batch_bytes, recovery) = (self.max_batch_bytes, report);
+        Ok(Log::new(Handle {
+            view,
+            commit,
+            durability,
+            max_batch_bytes,
+            recovery,
+            keeper,
+            running,
+        }))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
+            max_batch_bytes: self.max_batch_bytes,
+            max_unsynced_bytes: self.max_unsynced_bytes,
+            shows: match self.durability {
+                Durability::Synced => Mark::Durable,
+                Durability::Buffered | Durability::Written => Mark::Written,
+            },
+            has_background: self.maintenance == Maintenance::Background,
+        }
     }
 
     fn reading(&self) -> Reading {

@@ -113,7 +113,7 @@ impl Log {
     /// a newer version; [`TooLarge`](crate::ErrorKind::TooLarge) for a frame over
     /// `max_batch_bytes`. Otherwise as [`append`](Log::append).
     pub fn append_frames(&self, frames: &[u8]) -> Result<Range<Offset>> {
-        self.append_frames_with(self.view().level, frames)
+        self.append_frames_with(self.0.durability, frames)
     }
 
     /// As [`append_frames`](Log::append_frames), at a durability of its own.

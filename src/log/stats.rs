@@ -3,6 +3,7 @@
 use crate::compaction::CompactionReport;
 use crate::compaction::Compactor;
 use crate::error::Error;
+use crate::format::manifest::Row;
 use crate::log::Log;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -91,27 +92,30 @@ pub struct SegmentInfo {
     pub is_active: bool,
 }
 
+impl SegmentInfo {
+    pub(super) fn new(row: &Row) -> Self {
+        let has_records = row.record_count > 0;
+        Self {
+            id: row.segment_id,
+            base_offset: row.base_offset,
+            end_offset: row.end_offset,
+            bytes: row.byte_len,
+            records: row.record_count,
+            first_appended_at: has_records.then_some(row.first_appended_at),
+            last_appended_at: has_records.then_some(row.last_appended_at),
+            compacted_at: row.compacted_at,
+            tombstones: row.tombstone_count,
+            is_active: row.is_active(),
+        }
+    }
+}
+
 impl Log {
     /// The segments that have been begun, the oldest first.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let rows = self.commit().noted_rows(&self.view().segments);
-        let info = |row: &crate::format::manifest::Row| {
-            let has_records = row.record_count > 0;
-            SegmentInfo {
-                id: row.segment_id,
-                base_offset: row.base_offset,
-                end_offset: row.end_offset,
-                bytes: row.byte_len,
-                records: row.record_count,
-                first_appended_at: has_records.then_some(row.first_appended_at),
-                last_appended_at: has_records.then_some(row.last_appended_at),
-                compacted_at: row.compacted_at,
-                tombstones: row.tombstone_count,
-                is_active: row.is_active(),
-            }
-        };
-        rows.iter().map(info).collect()
+        rows.iter().map(SegmentInfo::new).collect()
     }
 
     /// What an operator asks for. Takes time for each segment, and waits for no write or sync.

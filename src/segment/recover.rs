@@ -198,7 +198,7 @@ impl Bounds {
     ///
     /// What is let through goes into a row of the manifest, which has these limits too: without
     /// this a log would open once and write a manifest that cannot be read.
-    fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
+    pub(super) fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
         if position >= MAX_SEGMENT_LEN {
             return Err(DecodeError::Malformed("a frame begins where none can"));
         }
@@ -268,14 +268,14 @@ fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> 
 
 /// What a scan needs to know of the records in a body.
 #[derive(Clone, Copy, Debug, Default)]
-struct Inside {
+pub(super) struct Inside {
     /// Append time of the last one.
     last_at: Option<Timestamp>,
     record_count: u64,
 }
 
 impl Inside {
-    fn of(body: &[u8], header: &FrameHeader) -> Result<Self, DecodeError> {
+    pub(super) fn of(body: &[u8], header: &FrameHeader) -> Result<Self, DecodeError> {
         Records::new(body, header).try_fold(Self::default(), |before, placed| {
             let record_count = before.record_count + 1;
             Ok(Self { last_at: Some(placed?.appended_at), record_count })

@@ -18,6 +18,9 @@ use crate::units::Offset;
 /// How much is read at a time.
 const BLOCK_BYTES: usize = 256 << 10;
 
+/// The first read where little is expected; later ones are larger.
+const SHORT_BLOCK_BYTES: usize = 4 << 10;
+
 const STEP: usize = 8;
 const _: () = assert!(STEP as u64 == ALIGNMENT);
 
@@ -58,6 +61,11 @@ impl<'a> Scan<'a> {
     pub(crate) fn new(file: &'a Handle, seed: u32, end: u64, from: (u64, Offset)) -> Self {
         let (position, expected) = from;
         Self { file, blocks: Blocks::new(BLOCK_BYTES), seed, end, position, expected }
+    }
+
+    /// As [`new`](Scan::new), for what is likely to be a few frames only.
+    pub(crate) fn short(file: &'a Handle, seed: u32, end: u64, from: (u64, Offset)) -> Self {
+        Self { blocks: Blocks::new(SHORT_BLOCK_BYTES), ..Self::new(file, seed, end, from) }
     }
 
     /// The next frame, by its header; its body is not looked at.

@@ -14,6 +14,7 @@ mod recover;
 mod report;
 
 pub(crate) use recover::Recovered;
+pub(crate) use recover::extend;
 pub(crate) use recover::recover;
 pub(crate) use report::Found;
 pub use report::Recovery;
@@ -62,6 +63,8 @@ pub(crate) struct State {
     /// The segment of the manifest's active row.
     pub(crate) active: Option<Arc<Segment>>,
     pub(crate) proof: Proof,
+    /// How often the manifest has been replaced since the log was opened.
+    pub(crate) changes: u64,
 }
 
 impl State {
@@ -178,20 +181,48 @@ impl Segments {
         // A checkpoint that is changed is one no longer.
         manifest.origin = Origin::Log;
         manifest::replace(&self.dir, &manifest)?;
+        let changes = before.changes + 1;
+        let after = Arc::new(State { manifest, active, proof: Proof::Durable, changes });
+        self.publish(&mut changing, (&before, &after), takes, settle);
+        Ok(())
+    }
+
+    /// Takes over what a writer in another process has made of the log; nothing is persisted.
+    pub(crate) fn follow(
+        &self,
+        manifest: Manifest,
+        active: Option<Arc<Segment>>,
+        takes: Takes,
+        settle: impl FnOnce(),
+    ) {
+        let mut changing = self.changing.lock();
+        let before = self.state();
+        let changes = before.changes + 1;
+        let after = Arc::new(State { manifest, active, proof: Proof::None, changes });
+        self.publish(&mut changing, (&before, &after), takes, settle);
+        // The files are the writer's.
+        self.garbage.lock().names.clear();
+    }
+
+    fn publish(
+        &self,
+        changing: &mut Cuts,
+        (before, after): (&State, &Arc<State>),
+        takes: Takes,
+        settle: impl FnOnce(),
+    ) {
         if takes != Takes::Nothing {
             self.cuts.store(changing.begin(), Ordering::Release);
         }
-        let after = Arc::new(State { manifest, active, proof: Proof::Durable });
-        *self.state.write() = Arc::clone(&after);
-        self.let_go(&before, &after);
+        *self.state.write() = Arc::clone(after);
+        self.let_go(before, after);
         settle();
         let truncated_to = match takes {
-            Takes::Nothing => return Ok(()),
+            Takes::Nothing => return,
             Takes::Front => None,
             Takes::Back(end) => Some(end),
         };
         self.cuts.store(changing.settle(truncated_to), Ordering::Release);
-        Ok(())
     }
 
     /// Makes sure that the manifest is durable.

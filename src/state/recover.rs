@@ -348,7 +348,7 @@ impl Run<'_> {
 }
 
 /// Takes what a scan found into the row.
-fn extend(row: &mut Row, scan: &TailScan) {
+pub(crate) fn extend(row: &mut Row, scan: &TailScan) {
     if row.state == RowState::Written {
         // It was scanned from its first frame on.
         row.record_count = 0;

@@ -146,6 +146,15 @@ impl Storage for MemoryStorage {
         }
         Ok(Box::new(MemoryLock { contents }))
     }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let mut root = self.root.lock();
+        match file(&mut root, path) {
+            Ok(occupied) => Ok(occupied.get().contents()?.locked.load(Ordering::Acquire)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 type Directory = BTreeMap<OsString, Node>;
@@ -247,7 +256,17 @@ struct MemoryLock {
     contents: Arc<Contents>,
 }
 
-impl LockGuard for MemoryLock {}
+impl LockGuard for MemoryLock {
+    fn read_notice(&self, mut buf: &mut [u8]) -> io::Result<Option<usize>> {
+        let bytes = self.contents.bytes.read();
+        io::Write::write(&mut buf, &bytes).map(Some)
+    }
+
+    fn write_notice(&self, notice: &[u8], position: u64) -> io::Result<()> {
+        let contents = Arc::clone(&self.contents);
+        MemoryFile { contents, mode: OpenMode::Write }.write_at(notice, position).map(drop)
+    }
+}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {

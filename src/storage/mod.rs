@@ -112,6 +112,19 @@ pub trait Storage: Debug + Send + Sync {
     /// `WouldBlock` if somebody else holds it; any I/O error.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
 
+    /// Whether somebody holds the lock on `path`, which may be over when this returns. Must not
+    /// keep anybody from taking the lock for longer than a moment, which [`lock`] waits, and
+    /// creates and writes nothing. Asked by [`LogReader`](crate::LogReader) only.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if it cannot be told, as by default; any I/O error.
+    ///
+    /// [`lock`]: Storage::lock
+    fn is_locked(&self, _path: &Path) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// A number nobody can guess: for the identity of a log and the seeds of its checksums. A test
     /// that must run alike each time overrides it.
     fn random(&self) -> u64 {
@@ -229,7 +242,31 @@ pub enum EntryKind {
 }
 
 /// Holds a lock until it is dropped.
-pub trait LockGuard: Debug + Send + Sync {}
+///
+/// It also keeps a notice in the file that is locked, a few hundred bytes for readers elsewhere,
+/// who read the file as any other. A guard need not: then a [`LogReader`](crate::LogReader) in
+/// another process shows only what the manifest says, while the writer lives.
+pub trait LockGuard: Debug + Send + Sync {
+    /// Reads what is in the file from its beginning into `buf`, and returns how much. `None`, as by
+    /// default, if this guard keeps no notice.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error; it costs the notice of the writer before.
+    fn read_notice(&self, _buf: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+
+    /// Writes `bytes` at `position`, all of them, in one piece if it can. Need not survive a power
+    /// cut and is never synced. Called often, so it must not block.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error; then readers elsewhere see the notice before for longer.
+    fn write_notice(&self, _bytes: &[u8], _position: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,17 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "follow",
+        &[
+            "synced, every 1 ms: 300 records seen, half of them within ",
+            "the writer is gone: true",
+            "written, every 1 ms: 300 records seen, half of them within ",
+            "written, every 20 ms: 100 records seen, ",
+            "written, every 120 ms: 16 records seen, ",
+            "the writer is gone: true",
+        ],
+    ),
+    (
         "quickstart",
         &[
             "a child process was killed when ",

@@ -106,6 +106,10 @@ impl Writer {
         Self { keeper, ..self }
     }
 
+    pub(crate) fn segments(&self) -> &Arc<Segments> {
+        &self.segments
+    }
+
     /// Where the next frame goes if nothing is pending.
     pub(crate) fn place(&self) -> Option<Place> {
         self.active.as_ref().map(|active| Place {

@@ -27,6 +27,7 @@
 //! summary printed.
 
 mod consumer;
+mod elsewhere;
 mod explorer;
 mod oracle;
 mod play;

@@ -1,6 +1,7 @@
 //! A program under way: what it does to a log, and what the log may be at each moment.
 
 use crate::explore::consumer::Names;
+use crate::explore::elsewhere;
 use crate::explore::oracle::Expected;
 use crate::explore::oracle::Fate;
 use crate::explore::oracle::Item;
@@ -132,6 +133,10 @@ impl Run {
     /// Opens the log, unless it is open, and checks what it shows.
     pub(super) fn open(&mut self) -> Result<(), Broken> {
         let Some(expected) = self.expected.take() else { return Ok(()) };
+        let elsewhere = match self.reading {
+            Reading::EveryWay if !self.may_fail() => elsewhere::shown(self.machine.medium()),
+            _ => Vec::new(),
+        };
         let clock = Arc::clone(&self.clock);
         let options = program::options(self.options, self.machine.process(), clock);
         let log = match options.open(DIR) {
@@ -150,6 +155,7 @@ impl Run {
             }
             Err(error) => return Err(format!("it does not open: {error}; expected {expected}")),
         };
+        elsewhere::confirm(&elsewhere, &log)?;
         let seen = self.read(&log, &expected);
         let seen = match seen {
             Err(_) if self.may_fail() => {

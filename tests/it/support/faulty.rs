@@ -468,6 +468,12 @@ impl Storage for Process {
         }
     }
 
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let admitted = self.admit(Op::Lock, text(path))?;
+        let is_locked = admitted.state.locks.contains(text(path));
+        admitted.done(is_locked)
+    }
+
     fn random(&self) -> u64 {
         self.machine.state().random.next()
     }

@@ -5,7 +5,7 @@ use crate::support::ordered::OrderedStorage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stratalog::storage::{Clock, EntryKind, FsStorage, MemoryStorage, OpenMode, Storage};
-use stratalog::{Log, Maintenance, Options, ReadMode, Record, Result};
+use stratalog::{Log, LogReader, Maintenance, Options, ReadMode, Record, Result};
 use tempfile::TempDir;
 
 /// What [`Site::small_segments`] sets.
@@ -81,6 +81,10 @@ impl Site {
 
     pub(crate) fn try_open(&self) -> Result<Log> {
         self.options.clone().open(&self.path)
+    }
+
+    pub(crate) fn open_reader(&self) -> Result<LogReader> {
+        self.options.clone().open_reader(&self.path)
     }
 
     /// Closes the log, then opens it.
