@@ -1,7 +1,7 @@
 //! What caused what, over two logs that know nothing of each other's offsets.
 //!
-//! A shop asks and a bank answers; each appends to a log of its own and follows the other's. Offsets
-//! order one log, and clocks of two machines order nothing. Two headers do:
+//! A shop asks and a bank answers; each appends to a log of its own and follows the other's.
+//! Offsets order one log, and clocks of two machines order nothing. Two headers do:
 //!
 //! - `correlation`: the same in every record that belongs to one piece of business. It is made by
 //!   who begins it (a shop's name and the offset its record will get would do; here, a number), and

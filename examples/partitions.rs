@@ -1,8 +1,8 @@
 //! One stream over several logs: a record goes to the log that its key says, so that those of one
 //! key stay in their order, and writers and readers of different keys do not wait for each other.
 //!
-//! Why this is an example and not a type: what is easy to get wrong fits into two functions, and the
-//! rest (what of a record is its key, which options each log has, who reads which) is the
+//! Why this is an example and not a type: what is easy to get wrong fits into two functions, and
+//! the rest (what of a record is its key, which options each log has, who reads which) is the
 //! application's. The two:
 //!
 //! - [`partition`], the hash, must give the same number for ever, on every machine and in every
@@ -11,9 +11,9 @@
 //!   the directories, `2-of-4`: another count finds other names, and is refused.
 //!
 //! How many? A log takes millions of records a second from one thread; partitions are for several
-//! writers that wait for a disk each, for readers in parallel, or for retention by tenant. The count
-//! is changed as any format is: into another directory, a key's records in their order (all of them
-//! are in one of the old logs), then the old one goes. Doing that in place is what goes wrong.
+//! writers that wait for a disk each, for readers in parallel, or for retention by tenant. The
+//! count is changed as any format is: into another directory, a key's records in their order (all
+//! of them are in one of the old logs), then the old one goes. Doing that in place goes wrong.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

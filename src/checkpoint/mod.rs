@@ -16,6 +16,8 @@
 //! 3. The new manifest is put in its place. It makes the names durable before it does.
 //! 4. Files that it does not name are removed.
 //!
+//! The positions of consumers come before and behind the third: see [`positions`].
+//!
 //! Wherever that ends, the target is the checkpoint before or the new one, and the same call goes
 //! on from there.
 //!
@@ -29,11 +31,15 @@
 //!
 //! [`File::name_count`]: crate::storage::File::name_count
 
+mod positions;
 mod target;
 
+use crate::checkpoint::positions::Copies;
+use crate::checkpoint::positions::Positions;
 use crate::checkpoint::target::Target;
 use crate::commit::Commit;
 use crate::commit::Snapshot;
+use crate::consumers::Consumers;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -49,17 +55,39 @@ use crate::storage::OpenMode;
 use crate::units::Offset;
 
 /// Makes `target` a checkpoint of the log; gives where it ends.
-pub(crate) fn take(segments: &Segments, commit: &Commit, target: &Dir) -> Result<Offset> {
+pub(crate) fn take(
+    segments: &Segments,
+    commit: &Commit,
+    consumers: &Consumers,
+    target: &Dir,
+) -> Result<Offset> {
     let mut target = Target::lock(target, segments.state().manifest.log_id)?;
     let _pin = segments.pin();
-    let taken = commit.snapshot(segments)?;
-    let done = fill(segments.dir(), &mut target, &taken);
+    let (taken, positions) = look(segments, commit, consumers)?;
+    let done = fill(segments.dir(), &mut target, &taken, &positions);
     // Somebody else may have opened the log and removed what had been pinned.
     commit.check_not_closed()?;
     done.map(|()| taken.manifest.end_offset())
 }
 
-fn fill(source: &Dir, target: &mut Target, taken: &Snapshot) -> Result<()> {
+/// The log at one moment, and positions of the same moment or before: of the same history, so that
+/// what was truncated is not passed over.
+fn look(
+    segments: &Segments,
+    commit: &Commit,
+    consumers: &Consumers,
+) -> Result<(Snapshot, Positions)> {
+    loop {
+        let epoch = segments.state().manifest.truncation_epoch;
+        let positions = positions::of(consumers)?;
+        let taken = commit.snapshot(segments)?;
+        if taken.manifest.truncation_epoch == epoch {
+            return Ok((taken, positions));
+        }
+    }
+}
+
+fn fill(source: &Dir, target: &mut Target, taken: &Snapshot, positions: &Positions) -> Result<()> {
     let rows = taken.manifest.rows.iter();
     // All are looked at before the first change: another log's target stays as it is.
     let needed = rows.map(|row| target.needs(source, row).map(|need| (row, need)));
@@ -69,9 +97,11 @@ fn fill(source: &Dir, target: &mut Target, taken: &Snapshot) -> Result<()> {
         let grows = taken.growing.as_ref().is_some_and(|segment| segment.id() == row.segment_id);
         put(source, target.dir(), row, if grows { need.by_copying() } else { need })?;
     }
-    // The positions of consumers have their place here: behind the records they are about, and
-    // before the manifest that makes all of it the checkpoint.
-    target.finish(Manifest { origin: Origin::Checkpoint, ..taken.manifest.clone() })
+    let end = taken.manifest.end_offset();
+    let bound = target.end().map_or(end, |before| before.min(end));
+    let copies = Copies::put(target.dir(), taken.manifest.log_id, positions, bound)?;
+    target.finish(Manifest { origin: Origin::Checkpoint, ..taken.manifest.clone() })?;
+    copies.finish(positions)
 }
 
 /// What is to be done for the target to have a segment.

@@ -76,6 +76,12 @@ impl Target {
         &self.dir
     }
 
+    /// Where the checkpoint that it is ends; `None` if it is none yet.
+    pub(super) fn end(&self) -> Option<Offset> {
+        let is_one = self.manifest.origin == Origin::Checkpoint;
+        is_one.then(|| self.manifest.end_offset())
+    }
+
     /// Makes sure that the manifest has given out all ids below `next`.
     pub(super) fn reserve_ids(&mut self, next: u64) -> Result<()> {
         if self.manifest.next_segment_id >= next {

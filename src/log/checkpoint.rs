@@ -28,6 +28,10 @@ impl Log {
     /// or a crash, the directory is the earlier checkpoint or the new one. A first checkpoint that
     /// was not finished does not open; the same call finishes it.
     ///
+    /// The positions of [consumers](crate::Consumer) come with it, as they were committed at that
+    /// moment. A crash can leave those of the checkpoint before with the records of the new one:
+    /// then some are read again.
+    ///
     /// The copy has the identity of the log. Opened to be read, it stays a checkpoint; with the
     /// first change, such as an append, it is a log of its own, which goes its own way and takes no
     /// more checkpoints of this one. Nothing done to it changes a file of this log.
@@ -65,7 +69,7 @@ impl Log {
             .map_err(|error| Error::io("cannot make absolute", target, error))?;
         let segments = &self.view().segments;
         let target = Dir::new(Arc::clone(segments.dir().storage()), path);
-        let taken = checkpoint::take(segments, self.commit(), &target);
+        let taken = checkpoint::take(segments, self.commit(), &self.0.keeper.consumers, &target);
         if self.commit().check_not_closed().is_ok() {
             self.0.keeper.remove_garbage();
         }

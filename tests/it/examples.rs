@@ -21,8 +21,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "causality",
         &[
-            "1 shop [order-17] may 17 pay 30?\n2 bank [order-17] it may\n3 shop [order-17] thank you",
-            "4 shop [order-18] may 18 pay 5?\n5 bank [order-18] it may\n6 shop [order-18] thank you",
+            "1 shop [order-17] may 17 pay 30?\n\
+             2 bank [order-17] it may\n3 shop [order-17] thank you",
+            "4 shop [order-18] may 18 pay 5?\n\
+             5 bank [order-18] it may\n6 shop [order-18] thank you",
             "after a restart the shop goes on at 7",
         ],
     ),

@@ -7,6 +7,7 @@ mod append;
 mod async_wait;
 mod backward;
 mod checkpoint;
+mod checkpoint_consumers;
 mod checkpoint_load;
 mod compaction;
 mod compaction_beside;

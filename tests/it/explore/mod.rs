@@ -26,6 +26,7 @@
 //! state that a failure printed, and tells the way. `STRATALOG_EXPLORE_SEED` sets the seed that a
 //! summary printed.
 
+mod append;
 mod consumer;
 mod elsewhere;
 mod explorer;
