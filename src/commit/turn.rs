@@ -24,13 +24,18 @@ impl Turn {
     }
 
     pub(super) fn take(&self) -> Option<Taken<'_>> {
-        let free = self.has_cores && !self.taken.swap(true, Ordering::Relaxed);
+        // Who does not get it changes nothing.
+        let free = self.has_cores
+            && self
+                .taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
         free.then(|| Taken(self))
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Relaxed);
+        self.0.taken.store(false, Ordering::Release);
     }
 }
