@@ -40,6 +40,12 @@ impl SparseIndex {
         }
     }
 
+    /// The entries of what lies below a position.
+    pub(crate) fn below(&self, position: u64) -> Self {
+        let stays = self.entries.partition_point(|entry| entry.position < position);
+        Self { entries: self.entries.get(..stays).unwrap_or_default().to_vec() }
+    }
+
     pub(crate) fn extend(&mut self, entries: &[IndexEntry]) {
         self.entries.extend_from_slice(entries);
     }

@@ -25,6 +25,7 @@ pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
+pub(crate) use cut::store_index;
 pub(crate) use follow::Belief;
 pub(crate) use frames::Frames;
 pub(crate) use index::is_usable as index_is_usable;

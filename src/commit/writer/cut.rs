@@ -8,6 +8,7 @@ use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::segment;
 use crate::segment::Cut;
+use crate::segment::Segment;
 use crate::state::Takes;
 use crate::sync::Mutex;
 use crate::units::Offset;
@@ -33,7 +34,7 @@ impl Writer {
         rows.retain(|row| row.base_offset < end && row.end_offset > start && end > start);
         let cut = rows.last().copied().filter(|row| end < row.end_offset);
         let cut = cut.map(|row| self.cut_at(&row, end)).transpose()?;
-        if let (Some(row), Some(cut)) = (rows.last_mut(), cut) {
+        if let (Some(row), Some((_, cut))) = (rows.last_mut(), &cut) {
             row.end_offset = end;
             row.byte_len = cut.byte_len;
             row.record_count = cut.record_count;
@@ -56,6 +57,10 @@ impl Writer {
         };
         self.segments.change_and(None, Takes::Back(end), edit, settle)?;
         self.forget_active();
+        if let Some((segment, cut)) = cut {
+            // A cache, as at the end of any segment: who reads it next need not look at all of it.
+            drop(segment::store_index(self.segments.dir(), &segment, cut.byte_len));
+        }
         Ok(())
     }
 
@@ -133,9 +138,10 @@ impl Writer {
         Row::last_record_at(&self.rows())
     }
 
-    fn cut_at(&self, row: &Row, end: Offset) -> Result<Cut, Failure> {
+    fn cut_at(&self, row: &Row, end: Offset) -> Result<(Arc<Segment>, Cut), Failure> {
         let segment = self.segments.open(&self.segments.state(), row).map_err(Failure::Refused)?;
-        segment::cut_at(&segment, row, end).map_err(Failure::Refused)
+        let cut = segment::cut_at(&segment, row, end).map_err(Failure::Refused)?;
+        Ok((segment, cut))
     }
 
     fn forget_active(&mut self) {
