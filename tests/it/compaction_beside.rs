@@ -170,6 +170,33 @@ fn a_progress_callback_that_compacts_or_closes_does_not_hang() {
     check_compacted(&log, &before);
 }
 
+/// Whoever has closed a log can count on nothing being done in its directory any more.
+#[test]
+fn closing_waits_for_the_run() {
+    let [began, is_free] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (told, goes_on) = (Arc::clone(&began), Arc::clone(&is_free));
+    let site = compacting_with(Site::memory(), |compaction| {
+        compaction.progress(move |_| {
+            told.store(true, Ordering::Release);
+            until(|| goes_on.load(Ordering::Acquire));
+            ControlFlow::Continue(())
+        })
+    });
+    let log = site.open();
+    fill(&log, 100, 5);
+    thread::scope(|scope| {
+        let run = scope.spawn(|| log.compact());
+        until(|| began.load(Ordering::Acquire));
+        let closing = scope.spawn(|| log.close());
+        thread::park_timeout(Duration::from_millis(100));
+        let has_returned = closing.is_finished();
+        is_free.store(true, Ordering::Release);
+        assert!(!has_returned, "it closed the log beside a run");
+        closing.join().unwrap().unwrap();
+        drop(run.join().unwrap());
+    });
+}
+
 /// `close` ends a run that is under way, and nothing is written behind it.
 #[test]
 fn closing_ends_a_run() {
