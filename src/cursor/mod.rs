@@ -56,7 +56,8 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// # /// # use stratalog::{storage::MemoryStorage, Options, Seek};
+/// # use std::sync::Arc;
+/// # use stratalog::{storage::MemoryStorage, Options, Seek};
 /// # let log = Options::new().storage(Arc::new(MemoryStorage::new())).open("orders")?;
 /// log.append_batch(["a", "b", "c"])?;
 /// let mut cursor = log.cursor(Seek::Start)?;
@@ -283,6 +284,10 @@ impl Cursor {
         loop {
             let loaded = self.load_once();
             if self.cuts == self.view.cuts() {
+                if loaded.is_err() {
+                    // It has looked elsewhere, so what is at hand is not what it stands in.
+                    self.stand_at(self.stand.offset);
+                }
                 return loaded;
             }
             // The log was cut while it was looking.
