@@ -154,8 +154,12 @@ fn put(source: &Dir, target: &Dir, row: &Row, need: Need) -> Result<()> {
     if new_name == name { Ok(()) } else { target.rename(new_name, &name) }
 }
 
-/// Puts a manifest into a target.
+/// Puts a manifest into a target, unless no log could read it.
 fn replace(dir: &Dir, manifest: &Manifest) -> Result<()> {
+    if let Err(error) = Manifest::decode(&manifest.encode()) {
+        let what = format!("a bug: the manifest of the checkpoint makes no log ({error})");
+        return Err(Error::new(ErrorKind::Io, what).with_path(dir.path()));
+    }
     manifest::replace(dir, manifest).map_err(Failure::into_error)
 }
 

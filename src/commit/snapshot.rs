@@ -67,11 +67,7 @@ impl Commit {
 
 /// Ends a row at a place up to which its segment is durable.
 fn end_at(row: &mut Row, segment: &Arc<Segment>, end: Offset) -> Result<()> {
-    let cut = segment::cut_at(segment, row, end)?;
-    row.end_offset = end;
-    row.byte_len = cut.byte_len;
-    row.record_count = cut.record_count;
-    row.last_appended_at = cut.last_at;
+    segment::cut_at(segment, row, end)?.apply(row, end);
     row.state = RowState::Sealed;
     Ok(())
 }

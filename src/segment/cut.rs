@@ -34,6 +34,20 @@ pub(crate) struct Cut {
     pub(crate) record_count: u64,
 }
 
+impl Cut {
+    /// Makes the row of a segment that of the segment as it ends at `end`.
+    pub(crate) fn apply(&self, row: &mut Row, end: Offset) {
+        row.end_offset = end;
+        row.byte_len = self.byte_len;
+        row.record_count = self.record_count;
+        row.tombstone_count = row.tombstone_count.min(self.record_count);
+        row.last_appended_at = self.last_at;
+        if self.record_count == 0 {
+            (row.first_appended_at, row.last_appended_at) = Default::default();
+        }
+    }
+}
+
 /// Where the segment of `row` ends if `end`, an offset inside it, becomes its end.
 pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<Cut> {
     if row.byte_len == SEGMENT_HEADER_LEN as u64 {

@@ -20,6 +20,7 @@ use crate::support::medium::Crash;
 use crate::support::model::Row;
 use crate::support::record;
 use crate::support::records;
+use crate::support::replica::Wire;
 use crate::support::secs;
 use crate::support::site::Site;
 use std::io;
@@ -27,7 +28,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use stratalog::storage::{FsStorage, MemoryStorage, OpenMode, Storage};
-use stratalog::{Compaction, Durability, ErrorKind, Log, Maintenance, Options, Result};
+use stratalog::{Compaction, Durability, ErrorKind, Log, Maintenance, Options, Result, Seek};
 
 const TARGET: &str = "/backup/log";
 
@@ -108,6 +109,18 @@ fn only_what_is_durable_is_in_it() {
     log.sync().unwrap();
     assert_eq!(log.checkpoint(TARGET).unwrap(), at(7));
     check(&open_at(&storage, TARGET).unwrap(), &records(0..7));
+}
+
+/// Of the segment that grows, no record is durable yet, but a hole that was shipped is.
+#[test]
+fn a_hole_without_records_behind_it_is_a_log() {
+    let (storage, log) = memory();
+    log.append_frames(&Wire::hole(0, 3).bytes()).unwrap();
+    let frames = Wire::values(3, 1_000_000, &[b"a", b"b"]).bytes();
+    log.append_frames_with(Durability::Written, &frames).unwrap();
+    assert_eq!(log.checkpoint(TARGET).unwrap(), at(3));
+    let copy = open_at(&storage, TARGET).unwrap();
+    assert_eq!((copy.end_offset(), copy.iter(Seek::Start).unwrap().count()), (at(3), 0));
 }
 
 /// Segments that ended and that no sync has covered yet are not linked.

@@ -35,14 +35,7 @@ impl Writer {
         let cut = rows.last().copied().filter(|row| end < row.end_offset);
         let cut = cut.map(|row| self.cut_at(&row, end)).transpose()?;
         if let (Some(row), Some((_, cut))) = (rows.last_mut(), &cut) {
-            row.end_offset = end;
-            row.byte_len = cut.byte_len;
-            row.record_count = cut.record_count;
-            row.tombstone_count = row.tombstone_count.min(cut.record_count);
-            row.last_appended_at = cut.last_at;
-            if cut.record_count == 0 {
-                (row.first_appended_at, row.last_appended_at) = Default::default();
-            }
+            cut.apply(row, end);
         }
         for row in &mut rows {
             row.state = RowState::Sealed;
