@@ -19,7 +19,6 @@ use crate::segment::scan::Scan;
 use crate::segment::scan::Step;
 use crate::segment::window::Frame;
 use crate::segment::window::Window;
-use crate::storage::Dir;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::sync::Arc;
@@ -65,12 +64,6 @@ pub(crate) fn cut_at(segment: &Arc<Segment>, row: &Row, end: Offset) -> Result<C
     let record_count =
         if is_dense { end - row.base_offset } else { count_below(segment, frame.end(), end)? };
     Ok(Cut { byte_len: frame.end(), last_at, record_count })
-}
-
-/// Writes the index of a segment that ends at position `end` from now on.
-pub(crate) fn store_index(dir: &Dir, segment: &Segment, end: u64) -> Result<()> {
-    let index = segment.index.read().below(end);
-    index::store(dir, &segment.header, end, &index)
 }
 
 /// Append time of the last record below `end`, in a frame or in those before it: compaction may

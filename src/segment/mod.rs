@@ -25,7 +25,6 @@ pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
-pub(crate) use cut::store_index;
 pub(crate) use follow::Belief;
 pub(crate) use frames::Frames;
 pub(crate) use index::is_usable as index_is_usable;
@@ -111,8 +110,24 @@ impl Segment {
             return Err(too_short(&file, size, row));
         }
         let index = index::load_or_build(dir, &file, &header, row.byte_len)?;
+        Ok(Self::ended(header, file, row, read_mode, index))
+    }
+
+    /// The same segment as it ends after it was cut back to `row`. Takes no look at the file.
+    pub(crate) fn cut_back(&self, row: &Row) -> Self {
+        let index = self.index.read().below(row.byte_len);
+        Self::ended(self.header, self.file.clone(), row, self.read_mode, index)
+    }
+
+    fn ended(
+        header: SegmentHeader,
+        file: Handle,
+        row: &Row,
+        read_mode: ReadMode,
+        index: SparseIndex,
+    ) -> Self {
         let is_hole = row.state == RowState::Sealed && row.byte_len == SEGMENT_HEADER_LEN as u64;
-        Ok(Self {
+        Self {
             header,
             file,
             read_mode,
@@ -122,7 +137,7 @@ impl Segment {
             end: AtomicU64::new(row.byte_len),
             map: RwLock::new(None),
             index: RwLock::new(index),
-        })
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {

@@ -356,7 +356,8 @@ impl Segments {
         open.front().cloned()
     }
 
-    fn keep_open(&self, segment: Arc<Segment>) {
+    /// Keeps a segment open for those who look for it.
+    pub(crate) fn keep_open(&self, segment: Arc<Segment>) {
         let mut open = self.open.lock();
         open.push_front(segment);
         let dropped = if open.len() > OPEN_MAX { open.pop_back() } else { None };

@@ -40,6 +40,7 @@ impl Writer {
         for row in &mut rows {
             row.state = RowState::Sealed;
         }
+        let cut_back = cut.zip(rows.last().copied());
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
@@ -50,9 +51,9 @@ impl Writer {
         };
         self.segments.change_and(None, Takes::Back(end), edit, settle)?;
         self.forget_active();
-        if let Some((segment, cut)) = cut {
-            // A cache, as at the end of any segment: who reads it next need not look at all of it.
-            drop(segment::store_index(self.segments.dir(), &segment, cut.byte_len));
+        if let Some(((segment, _), row)) = cut_back {
+            // What is known of it need not be looked up again.
+            self.segments.keep_open(Arc::new(segment.cut_back(&row)));
         }
         Ok(())
     }
