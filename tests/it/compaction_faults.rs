@@ -164,6 +164,40 @@ fn a_run_that_goes_back_is_cut_off_at_every_call() {
     }
 }
 
+/// The memory for keys is full in the middle of a segment that cannot be read any more when it is
+/// to be rewritten: what was not compared then is later, so nothing that was deleted comes back.
+#[test]
+fn a_segment_that_is_lost_between_the_halves_of_a_run_is_compared_later() {
+    for nth in 1.. {
+        let machine = FaultyStorage::memory();
+        let compaction = Compaction::new().tombstone_retention(Duration::ZERO).map_bytes(1 << 10);
+        let options = options(&machine).segment_bytes(1 << 20).compaction(compaction);
+        let log = options.open(DIR).unwrap();
+        log.append(pair("hidden", 1)).unwrap();
+        log.append(Record::tombstone("hidden")).unwrap();
+        for number in 2..100 {
+            log.append(pair(&number.to_string(), number)).unwrap();
+        }
+        log.roll().unwrap();
+        let full = Full::of(&log);
+        machine.inject(Fault::new(Op::Read, io::ErrorKind::Other).nth(nth));
+        let report = log.compact().unwrap();
+        let was_reached = machine.strikes() > 0;
+        machine.heal();
+        assert_eq!(report.left_aside().len(), usize::from(was_reached));
+        if was_reached {
+            assert_eq!(report.compacted_to(), at(100));
+        }
+        assert_eq!(log.stats().compacted_to, report.compacted_to());
+        compact_all(&log).unwrap();
+        assert_eq!(Full::of(&log), full.compacted_to(at(100)), "read {nth}");
+        if !was_reached {
+            assert!(nth > 4, "only {nth} reads");
+            break;
+        }
+    }
+}
+
 /// Once each: the run says so, or leaves a segment aside, and a later one does what is left.
 #[test]
 fn each_call_can_fail_once() {
