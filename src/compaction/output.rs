@@ -148,11 +148,14 @@ impl Output {
         self.write()?;
         self.active.seal()?;
         Bug::OutputNotSynced.spares(|| self.active.segment().handle().sync())?;
+        let row = self.active.row(RowState::Sealed);
         Ok(Row {
             end_offset: end,
             record_count: self.record_count,
             tombstone_count: self.tombstone_count,
-            ..self.active.row(RowState::Sealed)
+            // Whatever the frames say that went into it: else nobody could read the manifest.
+            last_appended_at: row.last_appended_at.max(row.first_appended_at),
+            ..row
         })
     }
 

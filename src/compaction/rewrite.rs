@@ -10,6 +10,7 @@ use crate::compaction::plan;
 use crate::compaction::plan::Part;
 use crate::error::Error;
 use crate::error::ErrorKind;
+use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
 use crate::segment::FRAME_BYTES;
@@ -167,7 +168,9 @@ impl Run<'_> {
             self.try_row(&row, |run| run.feed(&row, &mut output, collected))?;
             *part = Part { bytes: output.len(), ..*part };
             let Some((next, its)) = self.next_part(place + group.len(), collected) else { break };
-            if !part.takes(&its, self.segment_bytes) {
+            let falls = next.record_count > 0
+                && next.first_appended_at < Row::last_record_at(group.as_slice());
+            if falls || !part.takes(&its, self.segment_bytes) {
                 break;
             }
             *part = part.with(&its, output.len());
@@ -236,6 +239,8 @@ impl Run<'_> {
         let mut fate = self.fate(row, collected);
         let (file, seed) = self.open(row)?;
         let mut frames = Frames::new(&file, seed, row);
+        // Times of records that stay do not fall, so that those of a row never do.
+        let mut last_at = Timestamp::MIN;
         loop {
             let before = output.len();
             let Some((header, body)) = frames.next().map_err(Halt::Unreadable)? else { break };
@@ -247,7 +252,13 @@ impl Run<'_> {
                 for placed in Records::new(body, &header) {
                     match placed {
                         Ok(placed) if placed.offset >= row.end_offset => break,
+                        Ok(placed) if placed.appended_at < last_at => {
+                            let what = "it was appended before the record in front of it";
+                            malformed = Some(DecodeError::Malformed(what));
+                            break;
+                        }
                         Ok(placed) if fate.keeps(&placed) => {
+                            last_at = placed.appended_at;
                             let bytes = body.get(placed.at..placed.end).unwrap_or_default();
                             output.record(&placed, bytes).map_err(Halt::Failed)?;
                         }

@@ -100,3 +100,35 @@ fn rows_that_lie_are_refused_or_do_no_harm() {
         }
     }
 }
+
+/// A segment whose records were appended, by what their frames say, one before the other. A row for
+/// what is left of it would contradict itself, and the log could not be opened any more.
+#[test]
+fn a_segment_whose_times_fall_is_left_aside() {
+    /// A record with a key, later than its frame by some microseconds.
+    fn keyed(key: u8, later: u8) -> Vec<u8> {
+        vec![1 | 1 << 4, later, 1, key, 1, b'v']
+    }
+    // The time of each frame, and how much later its record is.
+    let times = [[(90, 1), (80, 1), (70, 1), (60, 1)], [(50, 90), (60, 1), (70, 1), (80, 1)]];
+    for times in times {
+        let mut bytes = forge::segment(1, 0);
+        for (base, ((at, later), key)) in (0..).zip(times.into_iter().zip(*b"abcc")) {
+            bytes.extend(forge::frame_at(at, base, 1, &keyed(key, later)));
+        }
+        let byte_len = bytes.len() as u64;
+        let row = forge::Row { id: 1, base: 0, end: 4, byte_len, state: forge::SEALED };
+        let mut image = Image::default();
+        image.0.insert("MANIFEST".into(), forge::manifest(forge::CLOSED, 0, &[row]));
+        image.0.insert(forge::segment_name(1, 0), bytes);
+        let storage = image.storage();
+        let log = options(storage.clone()).open(DIR).unwrap();
+        let before = Full::of(&log);
+        let report = log.compact().unwrap();
+        log.close().unwrap();
+        let log = options(storage).open(DIR).unwrap();
+        assert_eq!(Full::of(&log), before, "{times:?}");
+        let aside = report.left_aside();
+        assert_eq!((aside.len(), aside[0].error().kind()), (1, ErrorKind::Corrupt), "{times:?}");
+    }
+}
