@@ -15,6 +15,7 @@ use crate::format::bytes;
 use crate::format::frame::ALIGNMENT;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
+use crate::format::frame::MAX_BODY_LEN;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -113,6 +114,8 @@ impl Output {
         } else if record::put_moved(&mut self.bytes, bytes, step, delta).is_none() {
             return Err(Error::new(ErrorKind::Io, "a bug: a record was not where it was found"));
         }
+        check_body_len(self.bytes.len() - open.start - FRAME_HEADER_LEN)
+            .map_err(|error| error.with_offset(*offset))?;
         let next = *offset + 1;
         let record_count = open.record_count + 1;
         self.open = Some(OpenFrame { last_at: *appended_at, next, record_count, ..open });
@@ -243,8 +246,30 @@ pub(crate) fn remove(dir: &Dir, new: NewSegment) {
     drop(dir.remove(&names::index(new.base_offset, new.segment_id)));
 }
 
+/// A record that is as large as a frame can be may grow by an offset step, which nobody could read.
+fn check_body_len(len: usize) -> Result<()> {
+    if len as u64 > u64::from(MAX_BODY_LEN) {
+        let what = "a record would be longer, with the step to its offset, than a frame can be";
+        return Err(Error::new(ErrorKind::TooLarge, what));
+    }
+    Ok(())
+}
+
 /// How long after its frame a record was appended, if that can be said.
 fn delta(frame_at: Timestamp, at: Timestamp) -> Option<u64> {
     let micros = at.as_micros().checked_sub(frame_at.as_micros())?;
     u64::try_from(micros).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_BODY_LEN, check_body_len};
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn no_body_is_longer_than_a_body_can_be() {
+        let max = MAX_BODY_LEN as usize;
+        assert!(check_body_len(max).is_ok());
+        assert_eq!(check_body_len(max + 1).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
 }

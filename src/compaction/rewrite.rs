@@ -260,7 +260,7 @@ impl Run<'_> {
                         Ok(placed) if fate.keeps(&placed) => {
                             last_at = placed.appended_at;
                             let bytes = body.get(placed.at..placed.end).unwrap_or_default();
-                            output.record(&placed, bytes).map_err(Halt::Failed)?;
+                            output.record(&placed, bytes).map_err(refused)?;
                         }
                         Ok(_) => {}
                         Err(why) => malformed = Some(why),
@@ -354,5 +354,13 @@ impl Run<'_> {
                 halt
             }
         }
+    }
+}
+
+/// A record that fits nowhere else stays where it is, with its segment.
+fn refused(error: Error) -> Halt {
+    match error.kind() {
+        ErrorKind::TooLarge => Halt::Unreadable(error),
+        _ => Halt::Failed(error),
     }
 }
