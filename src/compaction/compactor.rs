@@ -10,6 +10,7 @@ use crate::compaction::Pause;
 use crate::compaction::Run;
 use crate::compaction::pace::Halt;
 use crate::compaction::pace::Pace;
+use crate::compaction::pace::Wanted;
 use crate::compaction::plan;
 use crate::compaction::plan::Outlook;
 use crate::compaction::report::End;
@@ -182,12 +183,16 @@ impl Compactor {
     fn run_over(&self, pause: Pause<'_>) -> Result<CompactionReport> {
         // Changes nothing, but is an error if the log is closed.
         self.commit.edit_sealed(|_| false)?;
-        let is_urgent = || self.urgent.load(Ordering::Relaxed) > 0;
+        let wanted = || match self.urgent.load(Ordering::Relaxed) {
+            _ if self.has_ended() => Wanted::Nothing,
+            0 => Wanted::Slow,
+            _ => Wanted::Fast,
+        };
         let mut pause = |time: Duration| match self.has_ended() || pause(time).is_break() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &is_urgent);
+        let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &wanted);
         let mut run = self.begin(pace);
         let turn = Turn::begin(self);
         let ran = run.run();

@@ -281,6 +281,10 @@ impl Handle {
 
     /// Tells how closing went, and whether it was now.
     fn close_once(&self) -> (Result<()>, bool) {
+        if let Some(compactor) = &self.keeper.compactor {
+            // Before the lock: a callback of the run that is waited for may close the log as well.
+            compactor.stop();
+        }
         let mut running = self.running.lock();
         let (background, lock) = match &mut *running {
             Running::Closed(result) => return (result.clone(), false),
@@ -292,9 +296,6 @@ impl Handle {
                 }
             }
         };
-        if let Some(compactor) = &self.keeper.compactor {
-            compactor.stop();
-        }
         let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());
         let closed = self.view.commit.close();
         self.keeper.consumers.close();
