@@ -132,3 +132,30 @@ fn a_segment_whose_times_fall_is_left_aside() {
         assert_eq!((aside.len(), aside[0].error().kind()), (1, ErrorKind::Corrupt), "{times:?}");
     }
 }
+
+/// What a crash cut off was compacted, and had tombstones, if the manifest is to be believed: what
+/// is left of that has to be a manifest that can be read.
+#[test]
+fn what_is_said_of_records_that_are_cut_off_is_cut_as_well() {
+    const WRITTEN: u32 = 2;
+    let frames = [0, 1, 2].map(|base| forge::frame(base, b"v"));
+    let mut bytes = forge::segment(1, 0);
+    bytes.extend(frames.concat());
+    let byte_len = bytes.len() as u64;
+    bytes.truncate(bytes.len() - frames[2].len());
+    let row = forge::Row { id: 1, base: 0, end: 3, byte_len, state: WRITTEN };
+    let mut manifest = forge::manifest(forge::OPEN, 0, &[row]);
+    for place in [COMPACTED_TO, HEADER_LEN + COMPACTED_AT, HEADER_LEN + TOMBSTONE_COUNT] {
+        manifest[place] = 3;
+    }
+    let mut image = Image::default();
+    image.0.insert("MANIFEST".into(), forge::resealed(manifest));
+    image.0.insert(forge::segment_name(1, 0), bytes);
+    let storage = image.storage();
+    for nth in 0..2 {
+        let log = options(storage.clone()).open(DIR).unwrap();
+        assert_eq!((log.end_offset(), log.stats().compacted_to), (at(2), at(2)));
+        assert_eq!(log.recovery().cut_at(), Some(at(2)).filter(|_| nth == 0));
+        log.close().unwrap();
+    }
+}
