@@ -19,6 +19,7 @@ const ROW_LEN: usize = 96;
 /// Where the fields are, in the manifest or in a row.
 const NEXT_ID: usize = 40;
 const COMPACTED_TO: usize = 64;
+const FIRST_AT: usize = 32;
 const RECORD_COUNT: usize = 48;
 const COMPACTED_AT: usize = 64;
 const TOMBSTONE_COUNT: usize = 72;
@@ -158,4 +159,31 @@ fn what_is_said_of_records_that_are_cut_off_is_cut_as_well() {
         assert_eq!(log.recovery().cut_at(), Some(at(2)).filter(|_| nth == 0));
         log.close().unwrap();
     }
+}
+
+/// Every run comes further, although it gets no memory for records that are not said to be there.
+#[test]
+fn a_row_without_records_that_has_some_is_compacted_in_the_end() {
+    let keyed = |number: u8| vec![1, 1, number, 1, b'v'];
+    let mut bytes = forge::segment(1, 0);
+    for base in 0..100 {
+        bytes.extend(forge::frame_of(base, 1, &keyed(u8::try_from(base % 50).unwrap())));
+    }
+    let byte_len = bytes.len() as u64;
+    let row = forge::Row { id: 1, base: 0, end: 100, byte_len, state: forge::SEALED };
+    let mut manifest = forge::manifest(forge::CLOSED, 0, &[row]);
+    manifest[HEADER_LEN + FIRST_AT..HEADER_LEN + RECORD_COUNT + 8].fill(0);
+    let mut image = Image::default();
+    image.0.insert("MANIFEST".into(), forge::resealed(manifest));
+    image.0.insert(forge::segment_name(1, 0), bytes);
+    let log = options(image.storage()).open(DIR).unwrap();
+    let expected = Full::of(&log).compacted_to(at(100));
+    let mut last = at(0);
+    while log.stats().compacted_to < at(100) {
+        let report = log.compact().unwrap();
+        assert!(report.compacted_to() > last, "{report}");
+        last = report.compacted_to();
+    }
+    // In runs that had room for a few keys each.
+    assert!(expected.is_between(&expected, &Full::of(&log)));
 }
