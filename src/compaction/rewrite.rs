@@ -181,9 +181,10 @@ impl Run<'_> {
         let ages = group.iter().filter_map(|row| self.age(row, collected));
         let compacted_at = part.tombstones_at.or(ages.max());
         Ok(match compacted_at {
-            Some(_) if collected.covers(&written) => Row { compacted_at, ..written },
+            // By this run or, if it comes up to the middle of it, by one before.
+            Some(_) => Row { compacted_at, ..written },
             // Its tombstones are counted when a run covers it whole.
-            _ => Row { tombstone_count: 0, ..written },
+            None => Row { tombstone_count: 0, ..written },
         })
     }
 

@@ -2,16 +2,19 @@
 //! it is refused, or the last record of each key stays, whatever is believed.
 
 use crate::support::at;
+use crate::support::clock::ManualClock;
 use crate::support::compaction::Full;
 use crate::support::compaction::fill;
+use crate::support::compaction::pair;
 use crate::support::forge;
 use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::tiny;
+use crate::support::secs;
 use std::sync::Arc;
 use std::time::Duration;
 use stratalog::storage::MemoryStorage;
-use stratalog::{Compaction, ErrorKind, Options, Result};
+use stratalog::{Compaction, ErrorKind, Options, Record, Result};
 
 const HEADER_LEN: usize = 80;
 const ROW_LEN: usize = 96;
@@ -186,4 +189,42 @@ fn a_row_without_records_that_has_some_is_compacted_in_the_end() {
     }
     // In runs that had room for a few keys each.
     assert!(expected.is_between(&expected, &Full::of(&log)));
+}
+
+/// A segment that was covered once, and is rewritten in part, is no younger for that.
+#[test]
+fn the_time_of_tombstones_goes_on_when_their_segment_is_rewritten_in_part() {
+    let hour = Duration::from_secs(3600);
+    let clock = ManualClock::at(secs(1000));
+    let storage = MemoryStorage::new();
+    let compaction = Compaction::new().tombstone_retention(hour).map_bytes(1 << 10);
+    let options = |storage| {
+        let options = tiny(Arc::new(storage)).segment_bytes(1 << 20);
+        options.compaction(compaction.clone()).clock(Arc::new(clock.clone()))
+    };
+    let log = options(storage.clone()).open(DIR).unwrap();
+    log.append(Record::tombstone("gone")).unwrap();
+    for number in 1..100 {
+        // The first keys again and again.
+        log.append(pair(&(number % 3 * number / 2).to_string(), number)).unwrap();
+    }
+    log.roll().unwrap();
+    log.close().unwrap();
+    let mut image = Image::of(&storage);
+    let manifest = image.bytes("MANIFEST");
+    for (field, number) in [(COMPACTED_AT, 1_000_000_000_u64), (TOMBSTONE_COUNT, 1)] {
+        let place = HEADER_LEN + field;
+        manifest[place..place + 8].copy_from_slice(&number.to_le_bytes());
+    }
+    *manifest = forge::resealed(manifest.clone());
+    let log = options(image.storage()).open(DIR).unwrap();
+    clock.advance(hour / 2);
+    let mut runs = 1;
+    while log.compact().unwrap().more() {
+        runs += 1;
+    }
+    assert!(runs > 1 && log.get(at(0)).unwrap().is_some());
+    clock.advance(hour / 2);
+    log.compact().unwrap();
+    assert!(log.get(at(0)).unwrap().is_none());
 }
