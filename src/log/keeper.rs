@@ -278,7 +278,7 @@ impl Keeper {
         let compactor = self.compactor.as_ref().filter(|_| self.commit.takes_records())?;
         let rest = self.until(compactor.next_due());
         let tried = self.last.lock().compact_after.checked_sub(self.clock.monotonic());
-        Some(tried.map_or(rest, |tried| rest.max(tried).min(LOOK_AGAIN)))
+        Some(tried.unwrap_or(rest))
     }
 
     fn until(&self, due: Option<Timestamp>) -> Duration {

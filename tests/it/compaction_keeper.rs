@@ -20,7 +20,10 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stratalog::{Compaction, Durability, Error, Log, Maintenance, Options, Record, Retention};
+use stratalog::storage::{Clock, SystemClock};
+use stratalog::{
+    Compaction, Durability, Error, Log, Maintenance, Options, Record, Retention, Timestamp,
+};
 
 fn background(site: Site, set: impl FnOnce(Compaction) -> Compaction) -> Site {
     let site = compacting_with(site, set);
@@ -240,4 +243,42 @@ fn failures_in_the_background_are_told_and_the_log_goes_on() {
     log.append("more").unwrap();
     log.compact().unwrap();
     log.close().unwrap();
+}
+
+/// The machine's, and farther by some seconds.
+#[derive(Clone, Debug, Default)]
+struct AheadClock(Arc<AtomicU64>);
+
+impl Clock for AheadClock {
+    fn now(&self) -> Timestamp {
+        SystemClock::new().now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock::new().monotonic() + Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A minute later, although nothing happens to the log and nothing becomes due by time.
+#[test]
+fn a_run_in_the_background_that_failed_is_tried_again() {
+    let machine = FaultyStorage::memory();
+    let clock = AheadClock::default();
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    let options = Options::new().segment_bytes(512).compaction(compaction);
+    let options = options.clock(Arc::new(clock.clone()));
+    let by_hand = options.clone().storage(machine.process()).maintenance(Maintenance::Manual);
+    let log = by_hand.open("/log").unwrap();
+    fill(&log, 200, 20);
+    log.close().unwrap();
+    machine.inject(Fault::new(Op::Create, io::ErrorKind::StorageFull).on(".log"));
+    let count = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&count);
+    let options = options.storage(machine.process()).on_background_error(move |_| {
+        told.fetch_add(1, Ordering::SeqCst);
+        clock.0.store(59, Ordering::SeqCst);
+    });
+    let log = options.maintenance(Maintenance::Background).open("/log").unwrap();
+    until(|| log.stats().compacted_to == at(200));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
 }
