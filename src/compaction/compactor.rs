@@ -53,7 +53,8 @@ pub(crate) struct Compactor {
     /// How many wait for a run, the one that they are doing included.
     urgent: AtomicUsize,
     is_stopped: AtomicBool,
-    /// Whether the last run had no room for all keys: then another is due.
+    /// Whether the last run had no room for all keys: then another is due. The segments tell only
+    /// if it ended within one.
     was_full: AtomicBool,
     last: Mutex<Option<CompactionReport>>,
 }
@@ -88,9 +89,15 @@ impl Compactor {
             let what = "compaction was asked for by a callback of its own";
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
-        let _urgent = Urgent::begin(self);
-        let _running = self.running.lock();
-        self.run_over(&mut |_| ControlFlow::Continue(()))
+        let urgent = Urgent::begin(self);
+        let running = self.running.lock();
+        let ran = self.run_over(&mut |_| ControlFlow::Continue(()));
+        drop((running, urgent));
+        if ran.as_ref().is_ok_and(|report| report.end == End::Full) {
+            // Whoever compacts in the background goes on, and has not been told by the log.
+            self.bell.call(Urgency::Soon);
+        }
+        ran
     }
 
     /// Does a run if one is due and none is under way. `pause` is called every now and then with
@@ -102,14 +109,20 @@ impl Compactor {
 
     fn is_due(&self) -> bool {
         let (rows, compacted_to) = self.rows();
-        let has_more = self.was_full.load(Ordering::Relaxed)
-            && rows.iter().any(|row| row.end_offset > compacted_to);
-        has_more || plan::is_due(&rows, compacted_to, &self.settings, self.now())
+        self.has_more(&rows, compacted_to)
+            || plan::is_due(&rows, compacted_to, &self.settings, self.now())
+    }
+
+    /// Whether the last run left something to do for want of memory that is still there.
+    fn has_more(&self, rows: &[Row], compacted_to: Offset) -> bool {
+        let was_full = self.was_full.load(Ordering::Relaxed) || plan::was_full(rows, compacted_to);
+        was_full && rows.iter().any(|row| row.end_offset > compacted_to)
     }
 
     /// When a run can become due although nothing is done to the log; `None`: never.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        if self.was_full.load(Ordering::Relaxed) {
+        let (rows, compacted_to) = self.rows();
+        if self.has_more(&rows, compacted_to) {
             return Some(self.now());
         }
         let (rows, compacted_to) = self.all_rows();

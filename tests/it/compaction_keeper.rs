@@ -69,6 +69,57 @@ fn in_the_background_runs_follow_each_other_until_all_is_done() {
     assert_eq!(rows(&log), (400..600).collect::<Vec<_>>());
 }
 
+/// Also a run by hand that nothing else would follow. It holds on until the keeper, which it wakes
+/// when it begins, has seen that there is nothing to do.
+#[test]
+fn in_the_background_a_run_by_hand_that_was_full_is_gone_on_with() {
+    let clock = ManualClock::at(secs(1000));
+    let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+    let (inner, now) = (Arc::clone(&cell), clock.clone());
+    let site = background(Site::memory().clock(&clock), |compaction| {
+        compaction.map_bytes(1 << 10).dirty_ratio(1.0).progress(move |_| {
+            if let Some(log) = inner.lock().unwrap().take() {
+                now.set(secs(2000));
+                until(|| log.stats().maintained_at == Some(secs(2000)));
+                now.set(secs(3000));
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    let log = site.open();
+    log.append(pair("first", 0)).unwrap();
+    log.roll().unwrap();
+    until(|| log.stats().compacted_to == at(1));
+    for number in 1..600 {
+        log.append_with(Durability::Buffered, pair(&(number % 200).to_string(), number)).unwrap();
+    }
+    log.roll().unwrap();
+    *cell.lock().unwrap() = Some(log.clone());
+    assert!(log.compact().unwrap().more());
+    until(|| log.stats().compacted_to == at(600));
+}
+
+/// Who opens the log sees by its segments that a run has stopped in the middle of one.
+#[test]
+fn a_run_that_was_full_is_gone_on_with_after_an_open() {
+    let site = compacting_with(Site::memory(), |compaction| {
+        compaction.map_bytes(1 << 10).dirty_ratio(1.0)
+    });
+    let log = site.open();
+    log.append(pair("first", 0)).unwrap();
+    log.roll().unwrap();
+    log.compact().unwrap();
+    for number in 1..600 {
+        log.append_with(Durability::Buffered, pair(&(number % 200).to_string(), number)).unwrap();
+    }
+    log.roll().unwrap();
+    assert!(log.maintain().unwrap().compaction.is_none(), "not dirty enough");
+    assert!(log.compact().unwrap().more());
+    let log = site.reopen(log);
+    while log.maintain().unwrap().compaction.is_some() {}
+    assert_eq!(log.stats().compacted_to, at(600));
+}
+
 #[test]
 fn maintenance_by_hand_compacts_what_is_due() {
     let clock = ManualClock::at(secs(1000));
