@@ -57,6 +57,8 @@ pub(crate) struct Compactor {
     /// if it ended within one.
     was_full: AtomicBool,
     last: Mutex<Option<CompactionReport>>,
+    /// Why a run could not remove a file, which is no error of the run.
+    not_removed: Mutex<Option<Error>>,
 }
 
 impl Compactor {
@@ -80,6 +82,7 @@ impl Compactor {
             is_stopped: AtomicBool::new(false),
             was_full: AtomicBool::new(false),
             last: Mutex::new(None),
+            not_removed: Mutex::new(None),
         }
     }
 
@@ -138,6 +141,11 @@ impl Compactor {
     /// What the last run did that came to an end.
     pub(crate) fn last(&self) -> Option<CompactionReport> {
         self.last.lock().clone()
+    }
+
+    /// Why a file could not be removed since this was asked last: for somebody to be told.
+    pub(crate) fn take_not_removed(&self) -> Option<Error> {
+        self.not_removed.lock().take()
     }
 
     /// Ends the run under way, waits for its end, and lets no other begin.
@@ -210,6 +218,9 @@ impl Compactor {
         let turn = Turn::begin(self);
         let ran = run.run();
         drop(turn);
+        if let Some(error) = run.not_removed.take() {
+            *self.not_removed.lock() = Some(error);
+        }
         match ran {
             Ok(()) => {}
             Err(Halt::Stopped) => {
@@ -245,6 +256,7 @@ impl Compactor {
             previous: None,
             ids: 0..0,
             kept: HashMap::new(),
+            not_removed: None,
             report: CompactionReport::default(),
         }
     }

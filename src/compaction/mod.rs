@@ -83,6 +83,8 @@ struct Run<'a> {
     ids: Range<u64>,
     /// Segments that stay as they are: when they were covered first, and their tombstones.
     kept: HashMap<u64, (Timestamp, u64)>,
+    /// Why a file could not be removed that is not part of the log any more.
+    not_removed: Option<Error>,
     report: CompactionReport,
 }
 

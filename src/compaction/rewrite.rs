@@ -132,7 +132,10 @@ impl Run<'_> {
             self.count(&group, &row);
             self.report.segments_written += 1;
             self.previous = Some(row);
-            self.segments.remove_garbage().map_err(Halt::Failed)?;
+            if let Err(error) = self.segments.remove_garbage() {
+                // The log is what it should be: the next open removes the file.
+                self.not_removed = Some(error);
+            }
             return Ok(group.len());
         }
         // Some have been deleted meanwhile: the others are rewritten without them.

@@ -7,6 +7,7 @@
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Urgency;
+use crate::compaction;
 use crate::compaction::CompactionReport;
 use crate::compaction::Compactor;
 use crate::compaction::Pause;
@@ -104,7 +105,24 @@ impl Keeper {
     }
 
     fn compact(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
-        self.compactor.as_ref().map_or(Ok(None), |compactor| compactor.run_if_due(pause))
+        let Some(compactor) = &self.compactor else { return Ok(None) };
+        let compacted = compactor.run_if_due(pause);
+        self.tell_not_removed(compactor);
+        compacted
+    }
+
+    /// Does one run, whether it is due or not.
+    pub(super) fn compact_now(&self) -> Result<CompactionReport> {
+        let compactor = self.compactor.as_ref().ok_or_else(compaction::not_wanted)?;
+        let compacted = compactor.run();
+        self.tell_not_removed(compactor);
+        compacted
+    }
+
+    fn tell_not_removed(&self, compactor: &Compactor) {
+        if let Some(error) = compactor.take_not_removed() {
+            self.told_nobody(error);
+        }
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {

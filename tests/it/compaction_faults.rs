@@ -16,6 +16,7 @@ use crate::support::medium::Crash;
 use crate::support::secs;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stratalog::{Compaction, Durability, Error, ErrorKind, Log, Options, Record, Result};
 
@@ -241,6 +242,29 @@ fn check_failed(mut log: Log, machine: &FaultyStorage, full: &Full, told: &Resul
     compact_all(&log).unwrap();
     assert_eq!(Full::of(&log).below(at(COUNT)), expected, "{told:?}");
     assert_eq!(Full::of(&open_copy(&log, machine)).below(at(COUNT)), expected, "{told:?}");
+}
+
+/// What replaces it is there by then: the file is garbage, and the one who runs is not concerned.
+#[test]
+fn a_file_that_cannot_be_removed_is_told_of_and_does_not_end_the_run() {
+    let told = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&told);
+    let machine = FaultyStorage::memory();
+    let options = options(&machine).on_background_error(move |error| {
+        assert!(is_injected(error), "{error}");
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let log = options.open(DIR).unwrap();
+    fill(&log, COUNT, 35);
+    let full = Full::of(&log);
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("-00000001.log"));
+    compact_all(&log).unwrap();
+    assert_eq!(Full::of(&log), full.compacted_to(at(COUNT)));
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert!(log.stats().last_error.is_some_and(|error| is_injected(&error)));
+    machine.heal();
+    log.close().unwrap();
+    assert_eq!(open(&machine).recovery().removed_files(), 1);
 }
 
 fn open_copy(log: &Log, machine: &FaultyStorage) -> Log {
