@@ -39,10 +39,13 @@ const _: () = assert!(STEP as u64 == ALIGNMENT);
 /// How much is written at a time.
 const WRITE_BYTES: usize = 512 << 10;
 
+/// If it is dropped before it is finished, by a callback that panics for one, the file goes.
 #[derive(Debug)]
 pub(crate) struct Output {
+    dir: Dir,
+    new: NewSegment,
+    is_finished: bool,
     active: Active,
-    seed: u32,
     /// Frames that are not written yet; the open one is the last.
     bytes: Vec<u8>,
     notes: Vec<FrameNote>,
@@ -81,8 +84,10 @@ impl Output {
         let active = Active::create(dir, new, previous, log_id, reading)
             .inspect_err(|_| remove(dir, new))?;
         Ok(Self {
+            dir: dir.clone(),
+            new,
+            is_finished: false,
             active,
-            seed: new.seed,
             bytes: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4),
             notes: Vec::new(),
             open: None,
@@ -151,6 +156,7 @@ impl Output {
         self.write()?;
         self.active.seal()?;
         Bug::OutputNotSynced.spares(|| self.active.segment().handle().sync())?;
+        self.is_finished = true;
         let row = self.active.row(RowState::Sealed);
         Ok(Row {
             end_offset: end,
@@ -210,7 +216,7 @@ impl Output {
             durable_gap: 0,
             body_crc: open.body_crc.unwrap_or_else(|| bytes::crc(0, body)),
         };
-        let encoded = header.encode(self.seed);
+        let encoded = header.encode(self.new.seed);
         if let Some(place) = self.bytes.get_mut(open.start..open.start + FRAME_HEADER_LEN) {
             place.copy_from_slice(&encoded);
         }
@@ -236,6 +242,14 @@ impl Output {
         self.active.segment().handle().forget_cached(position, self.bytes.len() as u64);
         self.bytes.clear();
         Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            remove(&self.dir, self.new);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Run<'_> {
         let new = NewSegment::new(id, first.base_offset, self.segments.dir().storage().random());
         let mut group = vec![first];
         let row = self.write_output(new, &mut group, &mut part, collected);
-        let row = row.map_err(|halt| self.discard(new, halt, &group))?;
+        let row = row.map_err(|halt| Self::say_what_it_needs(halt, &group))?;
         if Bug::InputsRemovedFirst.is_on() {
             output::remove(self.segments.dir(), NewSegment { segment_id: first.segment_id, ..new });
         }
@@ -333,9 +333,8 @@ impl Run<'_> {
         is_due && collected.covers(row) && !hides
     }
 
-    /// The output goes; an error says what it would have taken.
-    fn discard(&self, new: NewSegment, halt: Halt, group: &[Row]) -> Halt {
-        output::remove(self.segments.dir(), new);
+    /// The error says what the output would have taken.
+    fn say_what_it_needs(halt: Halt, group: &[Row]) -> Halt {
         match halt {
             Halt::Failed(error) if error.kind() == ErrorKind::StorageFull => {
                 let bytes: u64 = group.iter().map(|row| row.byte_len).sum();
