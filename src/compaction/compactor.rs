@@ -17,6 +17,7 @@ use crate::compaction::report::End;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::events::event;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::options::Compaction;
@@ -216,6 +217,14 @@ impl Compactor {
         let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &wanted);
         let mut run = self.begin(pace);
         let turn = Turn::begin(self);
+        // Who is told may use the log as the progress callback may.
+        event!(
+            DEBUG,
+            path = %self.segments.dir().path().display(),
+            from = run.from.get(),
+            segments = run.rows.len(),
+            "compacting"
+        );
         let ran = run.run();
         drop(turn);
         if let Some(error) = run.not_removed.take() {

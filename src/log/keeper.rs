@@ -107,7 +107,7 @@ impl Keeper {
     fn compact(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
         let Some(compactor) = &self.compactor else { return Ok(None) };
         let compacted = compactor.run_if_due(pause);
-        self.tell_not_removed(compactor);
+        self.tell_of_run(compactor, compacted.as_ref().ok().and_then(Option::as_ref));
         compacted
     }
 
@@ -115,11 +115,25 @@ impl Keeper {
     pub(super) fn compact_now(&self) -> Result<CompactionReport> {
         let compactor = self.compactor.as_ref().ok_or_else(compaction::not_wanted)?;
         let compacted = compactor.run();
-        self.tell_not_removed(compactor);
+        self.tell_of_run(compactor, compacted.as_ref().ok());
         compacted
     }
 
-    fn tell_not_removed(&self, compactor: &Compactor) {
+    fn tell_of_run(&self, compactor: &Compactor, report: Option<&CompactionReport>) {
+        if let Some(_report) = report {
+            event!(
+                INFO,
+                path = %self.path().display(),
+                compacted_to = _report.compacted_to().get(),
+                records_removed = _report.records_removed(),
+                records_kept = _report.records_kept(),
+                bytes_removed = _report.bytes_removed(),
+                segments_written = _report.segments_written(),
+                left_aside = _report.left_aside().len(),
+                more = _report.more(),
+                "compacted"
+            );
+        }
         if let Some(error) = compactor.take_not_removed() {
             self.told_nobody(error);
         }
