@@ -79,7 +79,7 @@ const FOUND_BY: &[(&str, &str)] = &[
     ("CompactedNotTakenBack", "compaction_faults::a_run_that_goes_back"),
     ("HoleForgotten", "compaction::holes_are"),
     ("TruncationUnseen", "compaction_beside::a_run_beside"),
-    ("RunOutlivesClose", "compaction_beside::closing_ends"),
+    ("RunOutlivesClose", "compaction_steps::closing_at_every"),
     ("ManifestUnchecked", "recovery::a_damaged_manifest"),
     ("BodyUnchecked", "unnoticed::a_frame_with"),
     ("ReadUnchecked", "corruption::each_changed"),
