@@ -11,16 +11,18 @@ use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::tiny;
 use crate::support::secs;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stratalog::storage::MemoryStorage;
-use stratalog::{Compaction, ErrorKind, Options, Record, Result};
+use stratalog::{Compaction, Durability, ErrorKind, Log, Options, Record, Result};
 
 const HEADER_LEN: usize = 80;
 const ROW_LEN: usize = 96;
 
 /// Where the fields are, in the manifest or in a row.
 const NEXT_ID: usize = 40;
+const EPOCH: usize = 56;
 const COMPACTED_TO: usize = 64;
 const FIRST_AT: usize = 32;
 const RECORD_COUNT: usize = 48;
@@ -227,4 +229,44 @@ fn the_time_of_tombstones_goes_on_when_their_segment_is_rewritten_in_part() {
     clock.advance(hour / 2);
     log.compact().unwrap();
     assert!(log.get(at(0)).unwrap().is_none());
+}
+
+/// As often as can be counted. The next truncation is seen by a run all the same, which removes
+/// nothing for the sake of records that are cut off.
+#[test]
+fn a_truncation_of_a_log_that_was_truncated_very_often_ends_a_run() {
+    let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+    let inner = Arc::clone(&cell);
+    let compaction = Compaction::new().progress(move |done| {
+        let mut log = inner.lock().unwrap();
+        if done.bytes_read() > 700_000
+            && let Some(log) = log.take()
+        {
+            log.truncate_to(at(500)).unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let storage = MemoryStorage::new();
+    let options = |storage| {
+        let options = tiny(Arc::new(storage)).segment_bytes(1 << 20);
+        options.compaction(compaction.clone())
+    };
+    let log = options(storage.clone()).open(DIR).unwrap();
+    for number in 0..1000_u64 {
+        let record = Record::new(vec![b'v'; 1000]).key((number % 500).to_string());
+        log.append_with(Durability::Buffered, record).unwrap();
+        if number % 500 == 499 {
+            log.roll().unwrap();
+        }
+    }
+    log.close().unwrap();
+    let mut image = Image::of(&storage);
+    let manifest = image.bytes("MANIFEST");
+    manifest[EPOCH..EPOCH + 8].fill(0xff);
+    *manifest = forge::resealed(manifest.clone());
+    let log = options(image.storage()).open(DIR).unwrap();
+    *cell.lock().unwrap() = Some(log.clone());
+    let report = log.compact().unwrap();
+    assert_eq!(Full::of(&log).len(), 500);
+    assert!(report.is_stopped() && cell.lock().unwrap().is_none());
 }
