@@ -114,13 +114,14 @@ impl Compactor {
     fn is_due(&self) -> bool {
         let (rows, compacted_to) = self.rows();
         self.has_more(&rows, compacted_to)
+            || plan::was_full(&rows, compacted_to)
             || plan::is_due(&rows, compacted_to, &self.settings, self.now())
     }
 
     /// Whether the last run left something to do for want of memory that is still there.
     fn has_more(&self, rows: &[Row], compacted_to: Offset) -> bool {
-        let was_full = self.was_full.load(Ordering::Relaxed) || plan::was_full(rows, compacted_to);
-        was_full && rows.iter().any(|row| row.end_offset > compacted_to)
+        self.was_full.load(Ordering::Relaxed)
+            && rows.iter().any(|row| row.end_offset > compacted_to)
     }
 
     /// When a run can become due although nothing is done to the log; `None`: never.
