@@ -58,8 +58,8 @@
 //!
 //! # Features
 //!
-//! - `tracing`: what happens to a log (opened, closed, cut, kept in shape, failed) as events of the
-//!   crate `tracing`, with the target `stratalog`. Appends and reads send none.
+//! - `tracing`: what happens to a log (opened, closed, cut, compacted, kept in shape, failed) as
+//!   events of the crate `tracing`, with the target `stratalog`. Appends and reads send none.
 //!
 //! # Where to begin
 //!

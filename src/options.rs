@@ -165,8 +165,8 @@ impl Options {
         self
     }
 
-    /// The largest batch, or single record, in encoded bytes: 64 bytes to 1 GiB. What is larger
-    /// is [`TooLarge`](ErrorKind::TooLarge).
+    /// The largest batch, or single record, in encoded bytes: 64 bytes to 1 GiB less 16 bytes.
+    /// What is larger is [`TooLarge`](ErrorKind::TooLarge).
     /// Default: [`MAX_BATCH_BYTES`](Options::MAX_BATCH_BYTES).
     pub fn max_batch_bytes(mut self, bytes: u64) -> Self {
         self.max_batch_bytes = bytes;
@@ -244,7 +244,8 @@ impl Options {
     /// Checks every number against its limits.
     pub(crate) fn validate(&self) -> Result<()> {
         check("segment_bytes", self.segment_bytes, 256..=2 << 30)?;
-        check("max_batch_bytes", self.max_batch_bytes, 64..=1 << 30)?;
+        // Compaction may put a step in front of a record, which has to fit into a frame then too.
+        check("max_batch_bytes", self.max_batch_bytes, 64..=(1 << 30) - 16)?;
         // Not more records than a frame's durable gap can count: one takes two bytes or more.
         check("max_unsynced_bytes", self.max_unsynced_bytes, 1..=4 << 30)?;
         if self.sync_interval.is_zero() {

@@ -45,6 +45,10 @@ impl Retention {
     ///
     /// A clock that jumps ahead makes records old: what it removes does not come back when the
     /// clock does.
+    ///
+    /// Compaction puts what is left of old segments together with younger records, as long as a
+    /// segment has room. So the value of a key that is not written any more may stay while others
+    /// are written; a tombstone removes it.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self

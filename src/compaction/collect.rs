@@ -134,7 +134,9 @@ impl Run<'_> {
     pub(super) fn collect(&mut self, from: Offset) -> Result<Collected, Halt> {
         let rows: Vec<Row> =
             self.rows.iter().filter(|row| row.end_offset > from).copied().collect();
-        let records = rows.iter().map(|row| row.record_count).sum();
+        // A row may say that it has none and be wrong: with room for one key a run comes further.
+        let records: u64 = rows.iter().map(|row| row.record_count).sum();
+        let records = records.max(1);
         let storage = self.segments.dir().storage();
         let random = (storage.random(), storage.random());
         let map = KeyMap::new(self.settings.map_bytes, records, random);

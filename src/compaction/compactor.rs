@@ -10,12 +10,14 @@ use crate::compaction::Pause;
 use crate::compaction::Run;
 use crate::compaction::pace::Halt;
 use crate::compaction::pace::Pace;
+use crate::compaction::pace::Wanted;
 use crate::compaction::plan;
 use crate::compaction::plan::Outlook;
 use crate::compaction::report::End;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::events::event;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::options::Compaction;
@@ -52,9 +54,12 @@ pub(crate) struct Compactor {
     /// How many wait for a run, the one that they are doing included.
     urgent: AtomicUsize,
     is_stopped: AtomicBool,
-    /// Whether the last run had no room for all keys: then another is due.
+    /// Whether the last run had no room for all keys: then another is due. The segments tell only
+    /// if it ended within one.
     was_full: AtomicBool,
     last: Mutex<Option<CompactionReport>>,
+    /// Why a run could not remove a file, which is no error of the run.
+    not_removed: Mutex<Option<Error>>,
 }
 
 impl Compactor {
@@ -78,6 +83,7 @@ impl Compactor {
             is_stopped: AtomicBool::new(false),
             was_full: AtomicBool::new(false),
             last: Mutex::new(None),
+            not_removed: Mutex::new(None),
         }
     }
 
@@ -87,9 +93,15 @@ impl Compactor {
             let what = "compaction was asked for by a callback of its own";
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
-        let _urgent = Urgent::begin(self);
-        let _running = self.running.lock();
-        self.run_over(&mut |_| ControlFlow::Continue(()))
+        let urgent = Urgent::begin(self);
+        let running = self.running.lock();
+        let ran = self.run_over(&mut |_| ControlFlow::Continue(()));
+        drop((running, urgent));
+        if ran.as_ref().is_ok_and(|report| report.end == End::Full) {
+            // Whoever compacts in the background goes on, and has not been told by the log.
+            self.bell.call(Urgency::Soon);
+        }
+        ran
     }
 
     /// Does a run if one is due and none is under way. `pause` is called every now and then with
@@ -101,14 +113,21 @@ impl Compactor {
 
     fn is_due(&self) -> bool {
         let (rows, compacted_to) = self.rows();
-        let has_more = self.was_full.load(Ordering::Relaxed)
-            && rows.iter().any(|row| row.end_offset > compacted_to);
-        has_more || plan::is_due(&rows, compacted_to, &self.settings, self.now())
+        self.has_more(&rows, compacted_to)
+            || plan::was_full(&rows, compacted_to)
+            || plan::is_due(&rows, compacted_to, &self.settings, self.now())
+    }
+
+    /// Whether the last run left something to do for want of memory that is still there.
+    fn has_more(&self, rows: &[Row], compacted_to: Offset) -> bool {
+        self.was_full.load(Ordering::Relaxed)
+            && rows.iter().any(|row| row.end_offset > compacted_to)
     }
 
     /// When a run can become due although nothing is done to the log; `None`: never.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        if self.was_full.load(Ordering::Relaxed) {
+        let (rows, compacted_to) = self.rows();
+        if self.has_more(&rows, compacted_to) {
             return Some(self.now());
         }
         let (rows, compacted_to) = self.all_rows();
@@ -124,6 +143,11 @@ impl Compactor {
     /// What the last run did that came to an end.
     pub(crate) fn last(&self) -> Option<CompactionReport> {
         self.last.lock().clone()
+    }
+
+    /// Why a file could not be removed since this was asked last: for somebody to be told.
+    pub(crate) fn take_not_removed(&self) -> Option<Error> {
+        self.not_removed.lock().take()
     }
 
     /// Ends the run under way, waits for its end, and lets no other begin.
@@ -182,16 +206,31 @@ impl Compactor {
     fn run_over(&self, pause: Pause<'_>) -> Result<CompactionReport> {
         // Changes nothing, but is an error if the log is closed.
         self.commit.edit_sealed(|_| false)?;
-        let is_urgent = || self.urgent.load(Ordering::Relaxed) > 0;
+        let wanted = || match self.urgent.load(Ordering::Relaxed) {
+            _ if self.has_ended() => Wanted::Nothing,
+            0 => Wanted::Slow,
+            _ => Wanted::Fast,
+        };
         let mut pause = |time: Duration| match self.has_ended() || pause(time).is_break() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &is_urgent);
+        let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &wanted);
         let mut run = self.begin(pace);
         let turn = Turn::begin(self);
+        // Who is told may use the log as the progress callback may.
+        event!(
+            DEBUG,
+            path = %self.segments.dir().path().display(),
+            from = run.from.get(),
+            segments = run.rows.len(),
+            "compacting"
+        );
         let ran = run.run();
         drop(turn);
+        if let Some(error) = run.not_removed.take() {
+            *self.not_removed.lock() = Some(error);
+        }
         match ran {
             Ok(()) => {}
             Err(Halt::Stopped) => {
@@ -227,6 +266,7 @@ impl Compactor {
             previous: None,
             ids: 0..0,
             kept: HashMap::new(),
+            not_removed: None,
             report: CompactionReport::default(),
         }
     }

@@ -83,6 +83,8 @@ struct Run<'a> {
     ids: Range<u64>,
     /// Segments that stay as they are: when they were covered first, and their tombstones.
     kept: HashMap<u64, (Timestamp, u64)>,
+    /// Why a file could not be removed that is not part of the log any more.
+    not_removed: Option<Error>,
     report: CompactionReport,
 }
 
@@ -114,6 +116,7 @@ impl Run<'_> {
     /// States how far the run has come, and what it knows of the segments that stay.
     fn finish(&mut self, collected: &Collected) -> Result<(), Halt> {
         let mut was_cut = false;
+        let mut compacted_to = collected.limit;
         let edit = |manifest: &mut Manifest| {
             was_cut = self.is_cut(manifest);
             let before = (manifest.rows.clone(), manifest.compacted_to);
@@ -121,13 +124,17 @@ impl Run<'_> {
                 if self.aside.contains(&row.segment_id) {
                     // Not compared with the keys of this run, whatever it was before.
                     (row.compacted_at, row.tombstone_count) = (None, 0);
+                    if row.base_offset < collected.limit {
+                        // All of it, or the next run would go on in the middle of it.
+                        compacted_to = compacted_to.max(row.end_offset);
+                    }
                 } else if let Some((at, tombstones)) = self.kept.get(&row.segment_id) {
                     (row.compacted_at, row.tombstone_count) = (Some(*at), *tombstones);
                 }
             }
             manifest.compacted_to = match Bug::CompactedTooFar.is_on() {
                 true => manifest.end_offset(),
-                false => collected.limit,
+                false => compacted_to,
             };
             !was_cut && before != (manifest.rows.clone(), manifest.compacted_to)
         };
@@ -135,7 +142,7 @@ impl Run<'_> {
         if was_cut {
             return Err(Halt::Stopped);
         }
-        self.report.compacted_to = collected.limit;
+        self.report.compacted_to = compacted_to;
         self.report.end = if collected.is_full { End::Full } else { End::Done };
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::format::bytes;
 use crate::format::frame::ALIGNMENT;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
+use crate::format::frame::MAX_BODY_LEN;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -38,10 +39,13 @@ const _: () = assert!(STEP as u64 == ALIGNMENT);
 /// How much is written at a time.
 const WRITE_BYTES: usize = 512 << 10;
 
+/// If it is dropped before it is finished, by a callback that panics for one, the file goes.
 #[derive(Debug)]
 pub(crate) struct Output {
+    dir: Dir,
+    new: NewSegment,
+    is_finished: bool,
     active: Active,
-    seed: u32,
     /// Frames that are not written yet; the open one is the last.
     bytes: Vec<u8>,
     notes: Vec<FrameNote>,
@@ -80,8 +84,10 @@ impl Output {
         let active = Active::create(dir, new, previous, log_id, reading)
             .inspect_err(|_| remove(dir, new))?;
         Ok(Self {
+            dir: dir.clone(),
+            new,
+            is_finished: false,
             active,
-            seed: new.seed,
             bytes: Vec::with_capacity(WRITE_BYTES + WRITE_BYTES / 4),
             notes: Vec::new(),
             open: None,
@@ -113,6 +119,8 @@ impl Output {
         } else if record::put_moved(&mut self.bytes, bytes, step, delta).is_none() {
             return Err(Error::new(ErrorKind::Io, "a bug: a record was not where it was found"));
         }
+        check_body_len(self.bytes.len() - open.start - FRAME_HEADER_LEN)
+            .map_err(|error| error.with_offset(*offset))?;
         let next = *offset + 1;
         let record_count = open.record_count + 1;
         self.open = Some(OpenFrame { last_at: *appended_at, next, record_count, ..open });
@@ -148,11 +156,15 @@ impl Output {
         self.write()?;
         self.active.seal()?;
         Bug::OutputNotSynced.spares(|| self.active.segment().handle().sync())?;
+        self.is_finished = true;
+        let row = self.active.row(RowState::Sealed);
         Ok(Row {
             end_offset: end,
             record_count: self.record_count,
             tombstone_count: self.tombstone_count,
-            ..self.active.row(RowState::Sealed)
+            // Whatever the frames say that went into it: else nobody could read the manifest.
+            last_appended_at: row.last_appended_at.max(row.first_appended_at),
+            ..row
         })
     }
 
@@ -204,7 +216,7 @@ impl Output {
             durable_gap: 0,
             body_crc: open.body_crc.unwrap_or_else(|| bytes::crc(0, body)),
         };
-        let encoded = header.encode(self.seed);
+        let encoded = header.encode(self.new.seed);
         if let Some(place) = self.bytes.get_mut(open.start..open.start + FRAME_HEADER_LEN) {
             place.copy_from_slice(&encoded);
         }
@@ -233,6 +245,14 @@ impl Output {
     }
 }
 
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            remove(&self.dir, self.new);
+        }
+    }
+}
+
 /// Removes what there is of a segment that will not be in the log. What cannot be removed is
 /// garbage that the next open removes.
 pub(crate) fn remove(dir: &Dir, new: NewSegment) {
@@ -240,8 +260,30 @@ pub(crate) fn remove(dir: &Dir, new: NewSegment) {
     drop(dir.remove(&names::index(new.base_offset, new.segment_id)));
 }
 
+/// A record that is as large as a frame can be may grow by an offset step, which nobody could read.
+fn check_body_len(len: usize) -> Result<()> {
+    if len as u64 > u64::from(MAX_BODY_LEN) {
+        let what = "a record would be longer, with the step to its offset, than a frame can be";
+        return Err(Error::new(ErrorKind::TooLarge, what));
+    }
+    Ok(())
+}
+
 /// How long after its frame a record was appended, if that can be said.
 fn delta(frame_at: Timestamp, at: Timestamp) -> Option<u64> {
     let micros = at.as_micros().checked_sub(frame_at.as_micros())?;
     u64::try_from(micros).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_BODY_LEN, check_body_len};
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn no_body_is_longer_than_a_body_can_be() {
+        let max = MAX_BODY_LEN as usize;
+        assert!(check_body_len(max).is_ok());
+        assert_eq!(check_body_len(max + 1).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
 }

@@ -21,6 +21,17 @@ pub(super) enum Halt {
     Failed(Error),
 }
 
+/// What is wanted of a run while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// To keep to its rate.
+    Slow,
+    /// To be done soon: somebody waits for it.
+    Fast,
+    /// To end: the log does.
+    Nothing,
+}
+
 /// Pauses, and tells whether to go on. Called every now and then, mostly with no time to pause.
 pub(crate) type Pause<'a> = &'a mut (dyn FnMut(Duration) -> ControlFlow<()> + 'a);
 
@@ -28,8 +39,7 @@ pub(super) struct Pace<'a> {
     settings: &'a Compaction,
     clock: &'a dyn Clock,
     pause: Pause<'a>,
-    /// Whether somebody waits for the run, which then is not slowed down.
-    is_urgent: &'a dyn Fn() -> bool,
+    wanted: &'a dyn Fn() -> Wanted,
     done: Progress,
     /// Bytes since the last look, and the time by which they should have been done.
     stride: u64,
@@ -41,10 +51,10 @@ impl<'a> Pace<'a> {
         settings: &'a Compaction,
         clock: &'a dyn Clock,
         pause: Pause<'a>,
-        is_urgent: &'a dyn Fn() -> bool,
+        wanted: &'a dyn Fn() -> Wanted,
     ) -> Self {
         let due = clock.monotonic();
-        Self { settings, clock, pause, is_urgent, done: Progress::default(), stride: 0, due }
+        Self { settings, clock, pause, wanted, done: Progress::default(), stride: 0, due }
     }
 
     pub(super) fn will_read(&mut self, bytes: u64) {
@@ -78,7 +88,12 @@ impl<'a> Pace<'a> {
         let now = self.clock.monotonic();
         // Time that was lost is not made up for: that would be a burst.
         self.due = self.due.max(now.saturating_sub(took)).saturating_add(took);
-        let ahead = if (self.is_urgent)() { Duration::ZERO } else { self.due.saturating_sub(now) };
+        let ahead = match (self.wanted)() {
+            Wanted::Slow => self.due.saturating_sub(now),
+            Wanted::Fast => Duration::ZERO,
+            // Who is told of the progress may count on a log that goes on.
+            Wanted::Nothing => return Err(Halt::Stopped),
+        };
         let told = self.settings.progress.as_ref().map(|progress| progress(&self.done));
         if told.is_some_and(|told| told.is_break()) || (self.pause)(ahead).is_break() {
             return Err(Halt::Stopped);
@@ -89,7 +104,7 @@ impl<'a> Pace<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Halt, Pace, STRIDE_BYTES};
+    use super::{Halt, Pace, STRIDE_BYTES, Wanted};
     use crate::options::Compaction;
     use crate::storage::Clock;
     use crate::units::Timestamp;
@@ -111,17 +126,14 @@ mod tests {
     }
 
     /// Reads some strides; gives the pauses, and whether the one that is the `last` stopped it.
-    fn pauses(
-        settings: &Compaction,
-        is_urgent: &dyn Fn() -> bool,
-        last: usize,
-    ) -> (Vec<Duration>, bool) {
+    fn pauses(settings: &Compaction, wanted: Wanted, last: usize) -> (Vec<Duration>, bool) {
         let mut pauses = Vec::new();
         let mut pause = |time| {
             pauses.push(time);
             if pauses.len() == last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let mut pace = Pace::new(settings, &Still, &mut pause, is_urgent);
+        let wanted = || wanted;
+        let mut pace = Pace::new(settings, &Still, &mut pause, &wanted);
         let mut ran = (0..3).map(|_| pace.did_read(STRIDE_BYTES));
         let is_stopped = ran.any(|ran| matches!(ran, Err(Halt::Stopped)));
         (pauses, is_stopped)
@@ -131,20 +143,27 @@ mod tests {
     fn a_run_keeps_to_its_rate_unless_somebody_waits_for_it() {
         let settings = Compaction::new().bytes_per_second(4 * STRIDE_BYTES);
         let steps = [250, 500, 750].map(Duration::from_millis);
-        assert_eq!(pauses(&settings, &|| false, 9), (steps.to_vec(), false));
-        assert_eq!(pauses(&settings, &|| true, 9), (vec![Duration::ZERO; 3], false));
+        assert_eq!(pauses(&settings, Wanted::Slow, 9), (steps.to_vec(), false));
+        assert_eq!(pauses(&settings, Wanted::Fast, 9), (vec![Duration::ZERO; 3], false));
     }
 
     #[test]
     fn a_run_ends_where_it_is_told_to() {
         let settings = Compaction::new().bytes_per_second(u64::MAX);
-        let (told, is_stopped) = pauses(&settings, &|| false, 2);
+        let (told, is_stopped) = pauses(&settings, Wanted::Slow, 2);
         assert_eq!((told.len(), is_stopped), (2, true));
         let settings = settings.progress(|done| match done.bytes_read() {
             STRIDE_BYTES => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         });
-        let (told, is_stopped) = pauses(&settings, &|| false, 9);
+        let (told, is_stopped) = pauses(&settings, Wanted::Slow, 9);
         assert_eq!((told.len(), is_stopped), (1, true));
+    }
+
+    #[test]
+    fn nobody_is_told_of_the_progress_of_a_run_that_has_to_end() {
+        let settings = Compaction::new().progress(|_| panic!("somebody is told"));
+        let (told, is_stopped) = pauses(&settings, Wanted::Nothing, 9);
+        assert_eq!((told.len(), is_stopped), (0, true));
     }
 }

@@ -50,6 +50,12 @@ pub(super) fn was_left_aside(row: &Row, compacted_to: Offset) -> bool {
     row.end_offset <= compacted_to && row.compacted_at.is_none()
 }
 
+/// Whether the last run had no room for all keys, as far as the segments tell: it ended in the
+/// middle of one.
+pub(super) fn was_full(rows: &[Row], compacted_to: Offset) -> bool {
+    rows.iter().any(|row| row.base_offset < compacted_to && compacted_to < row.end_offset)
+}
+
 /// Whether a run is due, given the segments that are eligible.
 pub(super) fn is_due(
     rows: &[Row],

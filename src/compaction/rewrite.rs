@@ -10,6 +10,7 @@ use crate::compaction::plan;
 use crate::compaction::plan::Part;
 use crate::error::Error;
 use crate::error::ErrorKind;
+use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
 use crate::segment::FRAME_BYTES;
@@ -123,7 +124,7 @@ impl Run<'_> {
         let new = NewSegment::new(id, first.base_offset, self.segments.dir().storage().random());
         let mut group = vec![first];
         let row = self.write_output(new, &mut group, &mut part, collected);
-        let row = row.map_err(|halt| self.discard(new, halt, &group))?;
+        let row = row.map_err(|halt| Self::say_what_it_needs(halt, &group))?;
         if Bug::InputsRemovedFirst.is_on() {
             output::remove(self.segments.dir(), NewSegment { segment_id: first.segment_id, ..new });
         }
@@ -131,7 +132,10 @@ impl Run<'_> {
             self.count(&group, &row);
             self.report.segments_written += 1;
             self.previous = Some(row);
-            self.segments.remove_garbage().map_err(Halt::Failed)?;
+            if let Err(error) = self.segments.remove_garbage() {
+                // The log is what it should be: the next open removes the file.
+                self.not_removed = Some(error);
+            }
             return Ok(group.len());
         }
         // Some have been deleted meanwhile: the others are rewritten without them.
@@ -167,7 +171,9 @@ impl Run<'_> {
             self.try_row(&row, |run| run.feed(&row, &mut output, collected))?;
             *part = Part { bytes: output.len(), ..*part };
             let Some((next, its)) = self.next_part(place + group.len(), collected) else { break };
-            if !part.takes(&its, self.segment_bytes) {
+            let falls = next.record_count > 0
+                && next.first_appended_at < Row::last_record_at(group.as_slice());
+            if falls || !part.takes(&its, self.segment_bytes) {
                 break;
             }
             *part = part.with(&its, output.len());
@@ -178,9 +184,10 @@ impl Run<'_> {
         let ages = group.iter().filter_map(|row| self.age(row, collected));
         let compacted_at = part.tombstones_at.or(ages.max());
         Ok(match compacted_at {
-            Some(_) if collected.covers(&written) => Row { compacted_at, ..written },
+            // By this run or, if it comes up to the middle of it, by one before.
+            Some(_) => Row { compacted_at, ..written },
             // Its tombstones are counted when a run covers it whole.
-            _ => Row { tombstone_count: 0, ..written },
+            None => Row { tombstone_count: 0, ..written },
         })
     }
 
@@ -236,6 +243,8 @@ impl Run<'_> {
         let mut fate = self.fate(row, collected);
         let (file, seed) = self.open(row)?;
         let mut frames = Frames::new(&file, seed, row);
+        // Times of records that stay do not fall, so that those of a row never do.
+        let mut last_at = Timestamp::MIN;
         loop {
             let before = output.len();
             let Some((header, body)) = frames.next().map_err(Halt::Unreadable)? else { break };
@@ -247,9 +256,15 @@ impl Run<'_> {
                 for placed in Records::new(body, &header) {
                     match placed {
                         Ok(placed) if placed.offset >= row.end_offset => break,
+                        Ok(placed) if placed.appended_at < last_at => {
+                            let what = "it was appended before the record in front of it";
+                            malformed = Some(DecodeError::Malformed(what));
+                            break;
+                        }
                         Ok(placed) if fate.keeps(&placed) => {
+                            last_at = placed.appended_at;
                             let bytes = body.get(placed.at..placed.end).unwrap_or_default();
-                            output.record(&placed, bytes).map_err(Halt::Failed)?;
+                            output.record(&placed, bytes).map_err(refused)?;
                         }
                         Ok(_) => {}
                         Err(why) => malformed = Some(why),
@@ -318,9 +333,8 @@ impl Run<'_> {
         is_due && collected.covers(row) && !hides
     }
 
-    /// The output goes; an error says what it would have taken.
-    fn discard(&self, new: NewSegment, halt: Halt, group: &[Row]) -> Halt {
-        output::remove(self.segments.dir(), new);
+    /// The error says what the output would have taken.
+    fn say_what_it_needs(halt: Halt, group: &[Row]) -> Halt {
         match halt {
             Halt::Failed(error) if error.kind() == ErrorKind::StorageFull => {
                 let bytes: u64 = group.iter().map(|row| row.byte_len).sum();
@@ -343,5 +357,13 @@ impl Run<'_> {
                 halt
             }
         }
+    }
+}
+
+/// A record that fits nowhere else stays where it is, with its segment.
+fn refused(error: Error) -> Halt {
+    match error.kind() {
+        ErrorKind::TooLarge => Halt::Unreadable(error),
+        _ => Halt::Failed(error),
     }
 }

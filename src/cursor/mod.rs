@@ -199,6 +199,7 @@ impl Cursor {
     }
 
     /// The offset of the place: the next record has this offset, or the first higher one there is.
+    /// Where compaction has removed the last records, looking for the next one moves it over them.
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.stand.offset

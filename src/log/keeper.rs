@@ -7,6 +7,7 @@
 use crate::commit::Bell;
 use crate::commit::Commit;
 use crate::commit::Urgency;
+use crate::compaction;
 use crate::compaction::CompactionReport;
 use crate::compaction::Compactor;
 use crate::compaction::Pause;
@@ -104,7 +105,38 @@ impl Keeper {
     }
 
     fn compact(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
-        self.compactor.as_ref().map_or(Ok(None), |compactor| compactor.run_if_due(pause))
+        let Some(compactor) = &self.compactor else { return Ok(None) };
+        let compacted = compactor.run_if_due(pause);
+        self.tell_of_run(compactor, compacted.as_ref().ok().and_then(Option::as_ref));
+        compacted
+    }
+
+    /// Does one run, whether it is due or not.
+    pub(super) fn compact_now(&self) -> Result<CompactionReport> {
+        let compactor = self.compactor.as_ref().ok_or_else(compaction::not_wanted)?;
+        let compacted = compactor.run();
+        self.tell_of_run(compactor, compacted.as_ref().ok());
+        compacted
+    }
+
+    fn tell_of_run(&self, compactor: &Compactor, report: Option<&CompactionReport>) {
+        if let Some(_report) = report {
+            event!(
+                INFO,
+                path = %self.path().display(),
+                compacted_to = _report.compacted_to().get(),
+                records_removed = _report.records_removed(),
+                records_kept = _report.records_kept(),
+                bytes_removed = _report.bytes_removed(),
+                segments_written = _report.segments_written(),
+                left_aside = _report.left_aside().len(),
+                more = _report.more(),
+                "compacted"
+            );
+        }
+        if let Some(error) = compactor.take_not_removed() {
+            self.told_nobody(error);
+        }
     }
 
     pub(super) fn enforce_retention(&self) -> Result<RetentionReport> {
@@ -278,7 +310,7 @@ impl Keeper {
         let compactor = self.compactor.as_ref().filter(|_| self.commit.takes_records())?;
         let rest = self.until(compactor.next_due());
         let tried = self.last.lock().compact_after.checked_sub(self.clock.monotonic());
-        Some(tried.map_or(rest, |tried| rest.max(tried).min(LOOK_AGAIN)))
+        Some(tried.unwrap_or(rest))
     }
 
     fn until(&self, due: Option<Timestamp>) -> Duration {

@@ -1,6 +1,5 @@
 //! Changing the structure of a log: its segments, its start, its end.
 
-use crate::compaction;
 use crate::compaction::CompactionReport;
 use crate::error::Result;
 use crate::events::event;
@@ -87,9 +86,11 @@ impl Log {
     /// [`Options::compaction`](crate::Options::compaction);
     /// [`StorageFull`](crate::ErrorKind::StorageFull), with the bytes that are needed;
     /// [`Io`](crate::ErrorKind::Io) if an output cannot be written. Segments that cannot be read
-    /// are no error: they are left aside, and the report says so.
+    /// are no error: they are left aside, and the report says so. Nor is it one that the file of a
+    /// segment cannot be removed (see
+    /// [`on_background_error`](crate::Options::on_background_error)).
     pub fn compact(&self) -> Result<CompactionReport> {
-        self.0.keeper.compactor.as_ref().ok_or_else(compaction::not_wanted)?.run()
+        self.0.keeper.compact_now()
     }
 
     /// Does once, here, what [`Maintenance::Background`](crate::Maintenance::Background) does all

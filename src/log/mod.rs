@@ -273,6 +273,10 @@ impl Handle {
 
     /// Tells how closing went, and whether it was now.
     fn close_once(&self) -> (Result<()>, bool) {
+        if let Some(compactor) = &self.keeper.compactor {
+            // Before the lock: a callback of the run that is waited for may close the log as well.
+            compactor.stop();
+        }
         let mut running = self.running.lock();
         let background = match &mut *running {
             Running::Closed(result) => return (result.clone(), false),
@@ -284,9 +288,6 @@ impl Handle {
                 }
             }
         };
-        if let Some(compactor) = &self.keeper.compactor {
-            compactor.stop();
-        }
         if Bug::LockFreedEarly.is_on() {
             self.commit.let_go_of_lock();
         }

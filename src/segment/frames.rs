@@ -13,6 +13,7 @@ use crate::segment::scan::Step;
 use crate::segment::too_short;
 use crate::storage::Handle;
 use crate::units::Offset;
+use crate::units::Timestamp;
 
 /// A walk over the frames of the segment of a row. Reads with a buffer of its own, so that it takes
 /// no place of a reader's.
@@ -24,6 +25,8 @@ pub(crate) struct Frames<'a> {
     /// Where the frames seen so far end.
     end: Offset,
     last: Option<(u64, FrameHeader)>,
+    /// The append time of the last frame with records.
+    last_at: Timestamp,
 }
 
 impl<'a> Frames<'a> {
@@ -31,7 +34,7 @@ impl<'a> Frames<'a> {
     pub(crate) fn new(file: &'a Handle, seed: u32, row: &Row) -> Self {
         let first = (SEGMENT_HEADER_LEN as u64, row.base_offset);
         let scan = Scan::new(file, seed, row.byte_len, first);
-        Self { file, row: *row, scan, end: row.base_offset, last: None }
+        Self { file, row: *row, scan, end: row.base_offset, last: None, last_at: Timestamp::MIN }
     }
 
     /// The next frame and its body; `None` behind the last one.
@@ -41,6 +44,14 @@ impl<'a> Frames<'a> {
             Step::Damage(damage) => return Err(damaged(self.file, &damage)),
             Step::End => return self.check_end().map(|()| None),
         };
+        if !header.is_hole() {
+            if header.appended_at < self.last_at {
+                let why = DecodeError::Malformed("it was appended before the frame in front of it");
+                let offset = header.base_offset;
+                return Err(damaged(self.file, &Damage { position, offset, why }));
+            }
+            self.last_at = header.appended_at;
+        }
         self.end = header.end_offset();
         self.last = Some((position, header));
         match self.scan.body(position, &header)? {

@@ -335,6 +335,11 @@ impl Run<'_> {
                 self.manifest.last_append_time = last;
             }
         }
+        // What compaction said of records that are cut off holds for none that come there.
+        for row in &mut self.manifest.rows {
+            row.tombstone_count = row.tombstone_count.min(row.record_count);
+        }
+        self.manifest.compacted_to = self.manifest.compacted_to.min(self.manifest.end_offset());
         // A segment of which nothing is left is not worth a row.
         self.manifest
             .rows

@@ -10,6 +10,7 @@ use crate::support::compaction::compacting_with;
 use crate::support::compaction::fill;
 use crate::support::until;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -195,6 +196,36 @@ fn closing_waits_for_the_run() {
         closing.join().unwrap().unwrap();
         drop(run.join().unwrap());
     });
+}
+
+/// The panic is the caller's, and so is the log, which has no file more than it needs.
+#[test]
+fn a_progress_callback_that_panics_leaves_nothing_behind() {
+    for last in 0.. {
+        let calls = AtomicU64::new(0);
+        let site = compacting_with(Site::memory(), |compaction| {
+            compaction.progress(move |_| {
+                assert!(calls.fetch_add(1, Ordering::Relaxed) != last, "as it is meant");
+                ControlFlow::Continue(())
+            })
+        });
+        let site = site.options(|options| options.segment_bytes(600 << 10));
+        let log = site.open();
+        let value = vec![b'v'; 1000];
+        for number in 0..2000_u64 {
+            let key = (number % 700).to_string();
+            log.append_with(Durability::Buffered, Record::new(&value).key(key)).unwrap();
+        }
+        log.roll().unwrap();
+        let expected = Full::of(&log).compacted_to(at(2000));
+        let panicked = catch_unwind(AssertUnwindSafe(|| log.compact().unwrap())).is_err();
+        assert_eq!(site.segments().len(), log.segments().len(), "call {last}");
+        if !panicked {
+            return assert!(last > 5, "only {last} calls");
+        }
+        log.compact().unwrap();
+        check_compacted(&log, &expected);
+    }
 }
 
 /// `close` ends a run that is under way, and nothing is written behind it.

@@ -16,6 +16,7 @@ use crate::support::medium::Crash;
 use crate::support::secs;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stratalog::{Compaction, Durability, Error, ErrorKind, Log, Options, Record, Result};
 
@@ -164,6 +165,40 @@ fn a_run_that_goes_back_is_cut_off_at_every_call() {
     }
 }
 
+/// The memory for keys is full in the middle of a segment that cannot be read any more when it is
+/// to be rewritten: what was not compared then is later, so nothing that was deleted comes back.
+#[test]
+fn a_segment_that_is_lost_between_the_halves_of_a_run_is_compared_later() {
+    for nth in 1.. {
+        let machine = FaultyStorage::memory();
+        let compaction = Compaction::new().tombstone_retention(Duration::ZERO).map_bytes(1 << 10);
+        let options = options(&machine).segment_bytes(1 << 20).compaction(compaction);
+        let log = options.open(DIR).unwrap();
+        log.append(pair("hidden", 1)).unwrap();
+        log.append(Record::tombstone("hidden")).unwrap();
+        for number in 2..100 {
+            log.append(pair(&number.to_string(), number)).unwrap();
+        }
+        log.roll().unwrap();
+        let full = Full::of(&log);
+        machine.inject(Fault::new(Op::Read, io::ErrorKind::Other).nth(nth));
+        let report = log.compact().unwrap();
+        let was_reached = machine.strikes() > 0;
+        machine.heal();
+        assert_eq!(report.left_aside().len(), usize::from(was_reached));
+        if was_reached {
+            assert_eq!(report.compacted_to(), at(100));
+        }
+        assert_eq!(log.stats().compacted_to, report.compacted_to());
+        compact_all(&log).unwrap();
+        assert_eq!(Full::of(&log), full.compacted_to(at(100)), "read {nth}");
+        if !was_reached {
+            assert!(nth > 4, "only {nth} reads");
+            break;
+        }
+    }
+}
+
 /// Once each: the run says so, or leaves a segment aside, and a later one does what is left.
 #[test]
 fn each_call_can_fail_once() {
@@ -207,6 +242,29 @@ fn check_failed(mut log: Log, machine: &FaultyStorage, full: &Full, told: &Resul
     compact_all(&log).unwrap();
     assert_eq!(Full::of(&log).below(at(COUNT)), expected, "{told:?}");
     assert_eq!(Full::of(&open_copy(&log, machine)).below(at(COUNT)), expected, "{told:?}");
+}
+
+/// What replaces it is there by then: the file is garbage, and the one who runs is not concerned.
+#[test]
+fn a_file_that_cannot_be_removed_is_told_of_and_does_not_end_the_run() {
+    let told = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&told);
+    let machine = FaultyStorage::memory();
+    let options = options(&machine).on_background_error(move |error| {
+        assert!(is_injected(error), "{error}");
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let log = options.open(DIR).unwrap();
+    fill(&log, COUNT, 35);
+    let full = Full::of(&log);
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("-00000001.log"));
+    compact_all(&log).unwrap();
+    assert_eq!(Full::of(&log), full.compacted_to(at(COUNT)));
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert!(log.stats().last_error.is_some_and(|error| is_injected(&error)));
+    machine.heal();
+    log.close().unwrap();
+    assert_eq!(open(&machine).recovery().removed_files(), 1);
 }
 
 fn open_copy(log: &Log, machine: &FaultyStorage) -> Log {

@@ -20,7 +20,10 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stratalog::{Compaction, Durability, Error, Log, Maintenance, Options, Record, Retention};
+use stratalog::storage::{Clock, SystemClock};
+use stratalog::{
+    Compaction, Durability, Error, Log, Maintenance, Options, Record, Retention, Timestamp,
+};
 
 fn background(site: Site, set: impl FnOnce(Compaction) -> Compaction) -> Site {
     let site = compacting_with(site, set);
@@ -64,6 +67,57 @@ fn in_the_background_runs_follow_each_other_until_all_is_done() {
     log.roll().unwrap();
     until(|| log.stats().compacted_to == at(600));
     assert_eq!(rows(&log), (400..600).collect::<Vec<_>>());
+}
+
+/// Also a run by hand that nothing else would follow. It holds on until the keeper, which it wakes
+/// when it begins, has seen that there is nothing to do.
+#[test]
+fn in_the_background_a_run_by_hand_that_was_full_is_gone_on_with() {
+    let clock = ManualClock::at(secs(1000));
+    let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+    let (inner, now) = (Arc::clone(&cell), clock.clone());
+    let site = background(Site::memory().clock(&clock), |compaction| {
+        compaction.map_bytes(1 << 10).dirty_ratio(1.0).progress(move |_| {
+            if let Some(log) = inner.lock().unwrap().take() {
+                now.set(secs(2000));
+                until(|| log.stats().maintained_at == Some(secs(2000)));
+                now.set(secs(3000));
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    let log = site.open();
+    log.append(pair("first", 0)).unwrap();
+    log.roll().unwrap();
+    until(|| log.stats().compacted_to == at(1));
+    for number in 1..600 {
+        log.append_with(Durability::Buffered, pair(&(number % 200).to_string(), number)).unwrap();
+    }
+    log.roll().unwrap();
+    *cell.lock().unwrap() = Some(log.clone());
+    assert!(log.compact().unwrap().more());
+    until(|| log.stats().compacted_to == at(600));
+}
+
+/// Who opens the log sees by its segments that a run has stopped in the middle of one.
+#[test]
+fn a_run_that_was_full_is_gone_on_with_after_an_open() {
+    let site = compacting_with(Site::memory(), |compaction| {
+        compaction.map_bytes(1 << 10).dirty_ratio(1.0)
+    });
+    let log = site.open();
+    log.append(pair("first", 0)).unwrap();
+    log.roll().unwrap();
+    log.compact().unwrap();
+    for number in 1..600 {
+        log.append_with(Durability::Buffered, pair(&(number % 200).to_string(), number)).unwrap();
+    }
+    log.roll().unwrap();
+    assert!(log.maintain().unwrap().compaction.is_none(), "not dirty enough");
+    assert!(log.compact().unwrap().more());
+    let log = site.reopen(log);
+    while log.maintain().unwrap().compaction.is_some() {}
+    assert_eq!(log.stats().compacted_to, at(600));
 }
 
 #[test]
@@ -240,4 +294,42 @@ fn failures_in_the_background_are_told_and_the_log_goes_on() {
     log.append("more").unwrap();
     log.compact().unwrap();
     log.close().unwrap();
+}
+
+/// The machine's, and farther by some seconds.
+#[derive(Clone, Debug, Default)]
+struct AheadClock(Arc<AtomicU64>);
+
+impl Clock for AheadClock {
+    fn now(&self) -> Timestamp {
+        SystemClock::new().now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock::new().monotonic() + Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A minute later, although nothing happens to the log and nothing becomes due by time.
+#[test]
+fn a_run_in_the_background_that_failed_is_tried_again() {
+    let machine = FaultyStorage::memory();
+    let clock = AheadClock::default();
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    let options = Options::new().segment_bytes(512).compaction(compaction);
+    let options = options.clock(Arc::new(clock.clone()));
+    let by_hand = options.clone().storage(machine.process()).maintenance(Maintenance::Manual);
+    let log = by_hand.open("/log").unwrap();
+    fill(&log, 200, 20);
+    log.close().unwrap();
+    machine.inject(Fault::new(Op::Create, io::ErrorKind::StorageFull).on(".log"));
+    let count = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&count);
+    let options = options.storage(machine.process()).on_background_error(move |_| {
+        told.fetch_add(1, Ordering::SeqCst);
+        clock.0.store(59, Ordering::SeqCst);
+    });
+    let log = options.maintenance(Maintenance::Background).open("/log").unwrap();
+    until(|| log.stats().compacted_to == at(200));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
 }

@@ -5,6 +5,7 @@
 //! goes on first. The order of all calls is watched.
 
 use crate::support::at;
+use crate::support::clock::ManualClock;
 use crate::support::compaction::Full;
 use crate::support::compaction::check_compacted;
 use crate::support::compaction::fill;
@@ -14,12 +15,15 @@ use crate::support::image::DIR;
 use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::ordered::OrderedStorage;
+use crate::support::secs;
 use crate::support::steps::SteppedStorage;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use stratalog::storage::{Clock, Storage, SystemClock};
-use stratalog::{Compaction, CompactionReport, ErrorKind, Log, Options, Result, Retention, Seek};
+use stratalog::{
+    Compaction, CompactionReport, Cursor, ErrorKind, Log, Options, Result, Retention, Seek,
+};
 
 const COUNT: u64 = 60;
 
@@ -214,4 +218,55 @@ fn readers_at_every_step() {
         assert!(back.is_sorted_by(|later, earlier| later > earlier) && back.len() >= whole.len());
         check_end(&met, &whole);
     });
+}
+
+/// Here the reader is stopped before each of its calls, and the log is compacted or cut meanwhile.
+#[test]
+fn a_search_by_time_is_stopped_at_every_step() {
+    let compact = |log: &Log| {
+        log.compact().unwrap();
+    };
+    search_while(compact, |cursor| {
+        // The last of each of nine keys is left; the cursor may be in front of what has gone.
+        let offset = cursor.next().unwrap().unwrap().offset();
+        assert!((30..=51).contains(&offset.get()), "{offset}");
+    });
+    search_while(
+        |log| log.delete_before(at(40)).unwrap(),
+        |cursor| assert!((30..=40).contains(&cursor.offset().get())),
+    );
+    let truncate = |log: &Log| log.truncate_to(at(35)).unwrap();
+    search_while(truncate, |cursor| assert_eq!(cursor.offset(), at(30)));
+}
+
+fn search_while(does: impl Fn(&Log), check: impl Fn(&mut Cursor)) {
+    for nth in 1.. {
+        let machine = FaultyStorage::memory();
+        let stepped = SteppedStorage::over(machine.process());
+        let clock = ManualClock::at(secs(0));
+        let options = options(Arc::new(stepped.clone())).clock(Arc::new(clock.clone()));
+        let log = options.clone().open(DIR).unwrap();
+        for number in 0..60 {
+            clock.set(secs(i64::try_from(number).unwrap()));
+            log.append(pair(&(number % 9).to_string(), number)).unwrap();
+        }
+        log.roll().unwrap();
+        log.close().unwrap();
+        // No segment is open in this one.
+        let log = options.open(DIR).unwrap();
+        let (mut cursor, was_stopped) = thread::scope(|scope| {
+            let (log, stepped) = (&log, &stepped);
+            let search = move || log.cursor(Seek::Time(secs(30))).unwrap();
+            let reader = scope.spawn(move || stepped.run(nth, search));
+            let was_stopped = stepped.wait_until_stopped();
+            does(log);
+            stepped.go_on();
+            (reader.join().unwrap(), was_stopped)
+        });
+        check(&mut cursor);
+        if !was_stopped {
+            assert!(nth > 3, "only {nth} steps");
+            break;
+        }
+    }
 }

@@ -171,7 +171,7 @@ fn bodies_that_lie_are_refused() {
 
 #[track_caller]
 fn refuse_each(cases: &[(&str, Vec<u8>)]) {
-    let replica = Site::memory().options(|options| options.max_batch_bytes(1 << 30)).open();
+    let replica = Site::memory().options(|options| options.max_batch_bytes((1 << 30) - 16)).open();
     for (what, bytes) in cases {
         let error = refuse(&replica, bytes);
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");

@@ -9,12 +9,19 @@ use crate::support::explore;
 use crate::support::open_with;
 use crate::support::spawn;
 use crate::support::values;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stratalog::{Compaction, ErrorKind, Log, Record, Seek};
 
 /// Two sealed segments, each with a record of the one key there is.
 fn dirty(disk: &Disk) -> Log {
+    dirty_with(disk, |compaction| compaction)
+}
+
+fn dirty_with(disk: &Disk, set: impl FnOnce(Compaction) -> Compaction) -> Log {
     let compaction = Compaction::new().tombstone_retention(Duration::ZERO).map_bytes(1 << 10);
+    let compaction = set(compaction);
     let log = open_with(disk, |options| options.compaction(compaction));
     for value in ["0", "1"] {
         log.append(Record::new(value).key("k")).unwrap();
@@ -55,6 +62,39 @@ fn a_run_beside_close() {
         other.join().unwrap();
         let there = after_close(&disk, log);
         assert!(there == ["0", "1"] || there == ["1"], "{there:?}");
+    });
+}
+
+/// The callback is asked while somebody else may wait for the run to end.
+#[test]
+fn a_run_whose_callback_closes_beside_close() {
+    explore("a run whose callback closes, beside close", Some(2), || {
+        let disk = Disk::default();
+        // Of the standard library: it is no part of the model, and nobody waits for it.
+        let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+        let inner = Arc::clone(&cell);
+        let log = dirty_with(&disk, |compaction| {
+            compaction.progress(move |_| {
+                let log = inner.lock().unwrap().take();
+                if let Some(log) = log {
+                    log.close().unwrap();
+                }
+                ControlFlow::Continue(())
+            })
+        });
+        *cell.lock().unwrap() = Some(log.clone());
+        let other = {
+            let log = log.clone();
+            spawn(move || match log.compact() {
+                Ok(report) => assert!(report.is_stopped()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
+            })
+        };
+        log.close().unwrap();
+        other.join().unwrap();
+        // Nobody may have asked.
+        drop(cell.lock().unwrap().take());
+        assert_eq!(after_close(&disk, log), ["0", "1"]);
     });
 }
 

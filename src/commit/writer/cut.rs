@@ -44,7 +44,8 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
-            manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
+            // Around, if need be: what counts is that it is another one.
+            manifest.truncation_epoch = manifest.truncation_epoch.wrapping_add(1);
             // What comes there next has not been compacted.
             manifest.compacted_to = manifest.compacted_to.min(end);
             manifest.last_append_time = manifest.last_append_time.max(last_at);
