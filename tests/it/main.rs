@@ -6,6 +6,7 @@
 mod append;
 mod async_wait;
 mod concurrency;
+mod copy_on_write;
 mod corruption;
 mod cursor;
 mod cut;
