@@ -254,6 +254,10 @@ impl FaultyStorage {
             }
             Some(Strike::Short) => admitted.does = Does::Half,
             Some(Strike::Fills(free)) => admitted.medium().free = Some(free),
+            Some(Strike::FillsCopying(free)) => {
+                admitted.medium().copies_on_write = true;
+                admitted.medium().free = Some(free);
+            }
             None => {}
         }
         Ok(admitted)
