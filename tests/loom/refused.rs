@@ -47,7 +47,7 @@ fn a_refused_write_beside_a_committer() {
     });
 }
 
-/// What the refused write left is whole, and stays, or is a part and is gone; and the next one finds
+/// What the refused write left is whole, and stays, or is a part and is gone; the next one finds
 /// space to erase it.
 #[test]
 fn a_refused_write_that_cannot_be_erased_beside_a_committer() {
