@@ -6,6 +6,8 @@
 //! - What readers may see is published after it was written, never before.
 
 use crate::bugs::Bug;
+use crate::error::ErrorKind;
+use crate::error::Failure;
 use crate::error::Result;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Row;
@@ -242,11 +244,16 @@ impl Active {
 
     /// Overwrites what a write that failed may have left behind the end, durably, so that no
     /// recovery can take it for something that was appended.
-    pub(crate) fn erase(&self, written: usize) -> Result<()> {
+    ///
+    /// Refused if there is no space for it: some file systems never write in place.
+    pub(crate) fn erase(&self, written: usize) -> Result<(), Failure> {
         let erased = self.segment.file.write(&vec![0; written], self.position);
-        erased.map_err(|partial| partial.error)?;
+        erased.map_err(|partial| match partial.error.kind() {
+            ErrorKind::StorageFull => Failure::Refused(partial.error),
+            _ => Failure::Broken(partial.error),
+        })?;
         // Whole frames may be among it, and the zeros over them may be lost in a power cut.
-        Bug::ErasureNotSynced.spares(|| self.segment.file.sync())
+        Bug::ErasureNotSynced.spares(|| self.segment.file.sync()).map_err(Failure::Broken)
     }
 
     /// Ends the file where its frames end and stores the index.

@@ -23,6 +23,7 @@ mod consumer_kill;
 mod consumer_order;
 mod consumer_retention;
 mod consumer_threads;
+mod copy_on_write;
 mod corruption;
 mod cursor;
 mod cut;

@@ -142,7 +142,6 @@ impl Writer {
     fn forget_active(&mut self) {
         self.active = None;
         self.unsynced.clear();
-        self.residue = 0;
         self.cuts += 1;
     }
 }

@@ -10,8 +10,8 @@
 //! # Invariants
 //!
 //! - One thread at a time is here, and no other writes to segment files.
-//! - A failed write leaves nothing behind the end that could be taken for frames, or nobody ever
-//!   writes again.
+//! - What a refused write left behind the end is gone, durably, before anything else is written to
+//!   the file; after any other failed write nobody ever writes again.
 
 mod cut;
 
@@ -57,8 +57,7 @@ pub(crate) struct Writer {
     active: Option<Active>,
     /// Segments that ended and are not known to be durable, oldest first, with their ends.
     unsynced: Vec<(Handle, Offset)>,
-    /// Bytes that the write that failed last may have left behind the end.
-    residue: usize,
+    residue: Residue,
     /// How often the log was cut back or emptied.
     cuts: u64,
     /// Called when segments have come or gone.
@@ -68,6 +67,14 @@ pub(crate) struct Writer {
     has_tried: bool,
     /// The row of the active segment after the last write, for those who must not wait for a write.
     noted: Arc<Mutex<Option<Row>>>,
+}
+
+/// What a refused write left behind the end, and nobody has erased yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Residue {
+    len: usize,
+    /// The end of the frames that a crash could leave whole.
+    whole_to: Option<Offset>,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -94,7 +101,7 @@ impl Writer {
             active,
             noted: Arc::new(Mutex::new(noted)),
             unsynced: Vec::new(),
-            residue: 0,
+            residue: Residue::default(),
             has_tried: false,
             cuts: 0,
             keeper: Arc::default(),
@@ -123,14 +130,13 @@ impl Writer {
         })
     }
 
-    /// Writes a chunk to its segment, which is begun if the chunk is its first.
+    /// Writes a chunk to its segment, which is begun if the chunk is its first. Not over a residue.
     pub(crate) fn write(
         &mut self,
         chunk: &Chunk,
         purpose: Purpose,
         durable: Offset,
     ) -> Result<(), Failure> {
-        self.residue = 0;
         self.has_tried = true;
         self.segments.prove()?;
         let begins = self
@@ -152,20 +158,38 @@ impl Writer {
                 Ok(())
             }
             Err(partial) if partial.error.kind() == ErrorKind::StorageFull => {
-                self.residue = partial.written;
+                let whole_to = chunk.whole_to(partial.written);
+                self.residue = Residue { len: partial.written, whole_to };
                 Err(Failure::Refused(partial.error))
             }
             Err(partial) => Err(Failure::Broken(partial.error)),
         }
     }
 
-    /// Removes what the write that failed last may have left in the file.
-    pub(crate) fn erase_residue(&mut self) -> Result<()> {
-        let residue = std::mem::take(&mut self.residue);
-        match &self.active {
-            Some(active) if residue > 0 => active.erase(residue),
-            _ => Ok(()),
+    pub(crate) fn has_residue(&self) -> bool {
+        self.residue.len > 0
+    }
+
+    /// The end of the frames behind the end of what is written that a crash could bring back.
+    pub(crate) fn residue_end(&self) -> Option<Offset> {
+        self.residue.whole_to
+    }
+
+    /// The residue stays: it is the beginning of what will be written there.
+    pub(crate) fn forget_residue(&mut self) {
+        self.residue = Residue::default();
+    }
+
+    /// Removes the residue, durably. That of a segment that has ended may stay: the manifest says
+    /// where the segment ends, and what lies behind that is never looked at.
+    pub(crate) fn erase_residue(&mut self) -> Result<(), Failure> {
+        if let Some(active) = &self.active
+            && !Bug::ResidueStays.is_on()
+        {
+            active.erase(self.residue.len)?;
         }
+        self.forget_residue();
+        Ok(())
     }
 
     /// What to sync for everything that is written to be durable.

@@ -246,7 +246,8 @@ fn troubles() -> Vec<(char, bool)> {
     let both = TROUBLES.iter().flat_map(|(kind, _)| [(*kind, false), (*kind, true)]);
     // Whoever is interrupted each time tries for ever, and that is in order; and a disk that is
     // full stays full.
-    both.filter(|trouble| !matches!(trouble, ('i', true) | ('p' | 'q', false))).collect()
+    both.filter(|trouble| !matches!(trouble, ('i', true) | ('p' | 'q' | 'c' | 'd', false)))
+        .collect()
 }
 
 /// Explores the jobs on all cores, says what came of it, and fails if a promise was broken.

@@ -64,6 +64,8 @@ pub(crate) enum Strike {
     Short,
     /// From now on files may grow by so many bytes.
     Fills(u64),
+    /// The same, and from now on nothing is written in place.
+    FillsCopying(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

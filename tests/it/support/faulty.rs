@@ -80,6 +80,13 @@ impl FaultyStorage {
         Self::default()
     }
 
+    /// A machine with an empty disk that never writes in place.
+    pub(crate) fn copy_on_write() -> Self {
+        let machine = Self::default();
+        machine.state().medium.copies_on_write = true;
+        machine
+    }
+
     /// A machine that starts with this disk.
     pub(crate) fn with(medium: Medium) -> Self {
         let machine = Self::default();
@@ -247,6 +254,10 @@ impl FaultyStorage {
             }
             Some(Strike::Short) => admitted.does = Does::Half,
             Some(Strike::Fills(free)) => admitted.medium().free = Some(free),
+            Some(Strike::FillsCopying(free)) => {
+                admitted.medium().copies_on_write = true;
+                admitted.medium().free = Some(free);
+            }
             None => {}
         }
         Ok(admitted)
