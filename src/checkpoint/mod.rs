@@ -34,7 +34,6 @@
 mod positions;
 mod target;
 
-use crate::checkpoint::positions::Copies;
 use crate::checkpoint::positions::Positions;
 use crate::checkpoint::target::Target;
 use crate::commit::Commit;
@@ -97,11 +96,10 @@ fn fill(source: &Dir, target: &mut Target, taken: &Snapshot, positions: &Positio
         let grows = taken.growing.as_ref().is_some_and(|segment| segment.id() == row.segment_id);
         put(source, target.dir(), row, if grows { need.by_copying() } else { need })?;
     }
-    let end = taken.manifest.end_offset();
-    let bound = target.end().map_or(end, |before| before.min(end));
-    let copies = Copies::put(target.dir(), taken.manifest.log_id, positions, bound)?;
+    let log_id = taken.manifest.log_id;
+    positions::put(target.dir(), log_id, positions, target.bound(&taken.manifest))?;
     target.finish(Manifest { origin: Origin::Checkpoint, ..taken.manifest.clone() })?;
-    copies.finish(positions)
+    positions::finish(target.dir(), log_id, positions)
 }
 
 /// What is to be done for the target to have a segment.

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Means;
 use crate::checkpoint::Need;
+use crate::checkpoint::positions::Bound;
 use crate::checkpoint::refused;
 use crate::checkpoint::replace;
 use crate::error::Error;
@@ -76,10 +77,16 @@ impl Target {
         &self.dir
     }
 
-    /// Where the checkpoint that it is ends; `None` if it is none yet.
-    pub(super) fn end(&self) -> Option<Offset> {
-        let is_one = self.manifest.origin == Origin::Checkpoint;
-        is_one.then(|| self.manifest.end_offset())
+    /// What may be said of positions before it becomes what `next` says.
+    pub(super) fn bound(&self, next: &Manifest) -> Bound {
+        let end = next.end_offset();
+        match self.manifest.origin {
+            Origin::Checkpoint if self.manifest.truncation_epoch != next.truncation_epoch => {
+                Bound::Start(next.start_offset)
+            }
+            Origin::Checkpoint => Bound::End(end.min(self.manifest.end_offset())),
+            Origin::Unfinished | Origin::Log => Bound::Anew(end),
+        }
     }
 
     /// Makes sure that the manifest has given out all ids below `next`.

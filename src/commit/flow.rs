@@ -187,6 +187,15 @@ impl Commit {
         })
     }
 
+    /// Ends appending, because something in the directory of the log failed that no later call would
+    /// tell of; gives the error that everybody gets.
+    pub(crate) fn give_up(&self, error: Error) -> Error {
+        let mut news = News::default();
+        let error = self.poison(error, &mut news);
+        news.tell();
+        error
+    }
+
     /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged
     /// again.
     pub(super) fn poison(&self, error: Error, news: &mut News) -> Error {

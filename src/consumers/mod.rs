@@ -13,7 +13,7 @@
 //!   it for itself. So a consumer that is created while retention decides begins before, and is
 //!   waited for, or behind what went. The writer is locked before the shelf, and nobody is told of
 //!   anything while it is.
-//! - After a sync of the directory failed, no name is made, removed or relied on until the log is
+//! - After a sync of the directory or a removal failed, no name is made, removed or relied on until the log is
 //!   opened again: a name that was removed may come back, with a position of before a truncation.
 //! - After a failed write or sync of a position its handle commits no more; who opens the consumer
 //!   again, here or elsewhere, finds out what the disk holds.
@@ -28,6 +28,7 @@ use crate::consumers::consumer::missing;
 use crate::consumers::file::PositionFile;
 use crate::error::Error;
 use crate::error::ErrorKind;
+use crate::error::Failure;
 use crate::error::Result;
 use crate::format::names;
 use crate::format::position::Owner;
@@ -39,6 +40,7 @@ use crate::sync::AtomicU64;
 use crate::sync::RwLock;
 use crate::units::Offset;
 use std::collections::BTreeMap;
+use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,6 +69,17 @@ enum Life {
     Open,
     Closed,
 }
+
+/// What the system says when it makes no directory; a sync that fails says something else.
+const REFUSALS: [io::ErrorKind; 7] = [
+    io::ErrorKind::StorageFull,
+    io::ErrorKind::QuotaExceeded,
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::AlreadyExists,
+    NotADirectory,
+    NotFound,
+];
 
 /// What is known of the names in the directory.
 #[derive(Debug)]
@@ -104,8 +117,20 @@ impl Consumers {
     }
 
     /// Takes hold of a consumer. If there is none it is made, at the start of the log.
-    pub(crate) fn hold(&self, name: &str, start: impl FnOnce() -> Offset) -> Result<Arc<Consumer>> {
-        check_name(name)?;
+    ///
+    /// It is broken, and the log with it, if the directory of the log has a name since that may not
+    /// be durable: the next sync of that directory would not tell.
+    pub(crate) fn hold(
+        &self,
+        name: &str,
+        start: impl FnOnce() -> Offset,
+    ) -> Result<Arc<Consumer>, Failure> {
+        check_name(name).map_err(Failure::Refused)?;
+        self.make_dir()?;
+        self.hold_one(name, start).map_err(Failure::Refused)
+    }
+
+    fn hold_one(&self, name: &str, start: impl FnOnce() -> Offset) -> Result<Arc<Consumer>> {
         let mut shelf = self.shelf.write();
         shelf.check_open()?;
         if shelf.is_held(name) {
@@ -113,9 +138,6 @@ impl Consumers {
             return Err(Error::new(ErrorKind::Locked, what).with_path(&self.dir.path_of(name)));
         }
         self.settle_names(&mut shelf)?;
-        if let Names::None = shelf.names {
-            self.make_dir(&mut shelf)?;
-        }
         let owner = Owner::new(self.log_id, name);
         let file = match PositionFile::open(&self.dir, name, owner)? {
             Some(file) => file,
@@ -180,7 +202,8 @@ impl Consumers {
             shelf.known.remove(name);
             return Ok(false);
         }
-        self.dir.remove(name)?;
+        // After an error it may be gone for as long as nobody cuts the power.
+        self.dir.remove(name).map_err(|error| shelf.lose_names(error))?;
         shelf.known.remove(name);
         self.sync_names(&mut shelf)?;
         Ok(true)
@@ -259,12 +282,24 @@ impl Consumers {
         }
     }
 
-    fn make_dir(&self, shelf: &mut Shelf) -> Result<()> {
+    /// Makes the directory if there is none.
+    fn make_dir(&self) -> Result<(), Failure> {
+        let mut shelf = self.shelf.write();
+        shelf.check_open().map_err(Failure::Refused)?;
+        self.settle_names(&mut shelf).map_err(Failure::Refused)?;
+        let Names::None = shelf.names else { return Ok(()) };
         let path = self.dir.path();
-        let made = self.dir.storage().create_dir(path);
-        made.map_err(|error| Error::io("cannot make the directory", path, error))?;
-        shelf.names = Names::Durable;
-        Ok(())
+        match self.dir.storage().create_dir(path) {
+            Ok(()) => {
+                shelf.names = Names::Durable;
+                Ok(())
+            }
+            Err(error) => {
+                let is_refused = REFUSALS.contains(&error.kind());
+                let error = Error::io("cannot make the directory", path, error);
+                Err(if is_refused { Failure::Refused(error) } else { Failure::Broken(error) })
+            }
+        }
     }
 
     fn sync_names(&self, shelf: &mut Shelf) -> Result<()> {

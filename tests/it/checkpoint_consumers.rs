@@ -87,11 +87,11 @@ fn a_position_that_cannot_be_read_there_is_made_anew_and_one_here_is_left_as_it_
     let log = tiny(storage.clone()).open(DIR).unwrap();
     log.checkpoint(TARGET).unwrap();
     assert_eq!(of_target(&storage), named(&[("billing", 12), ("mail", 13)]));
-    // But not behind the end.
+    // But not over records that have taken the place of those it was about.
     log.truncate_to(at(6)).unwrap();
-    append_all(&log, &records(6..9));
+    append_all(&log, &records(40..80));
     log.checkpoint(TARGET).unwrap();
-    assert_eq!(of_target(&storage), named(&[("billing", 6), ("mail", 9)]));
+    assert_eq!(of_target(&storage), named(&[("billing", 6), ("mail", 0)]));
 }
 
 /// A log with consumers, and a checkpoint of what it was earlier.
@@ -118,6 +118,49 @@ fn source(machine: &FaultyStorage) -> Log {
 }
 
 const NEW: [(&str, u64); 3] = [("ahead", 41), ("back", 3), ("new", 44)];
+
+/// Of the checkpoint before no position is farther than it was when its records were the log's; of
+/// the new one none passes over what has taken their place.
+#[test]
+fn a_crash_at_every_call_leaves_no_position_over_another_history() {
+    let machine = || {
+        let (machine, log) = machine();
+        log.truncate_to(at(10)).unwrap();
+        append_all(&log, &records(50..90));
+        commit(&log, "ahead", 41);
+        commit(&log, "back", 28);
+        assert!(log.remove_consumer("new").unwrap());
+        machine.forget_calls();
+        (machine, log)
+    };
+    let (whole, log) = machine();
+    let before = whole.effects();
+    log.checkpoint(TARGET).unwrap();
+    for call in 0..=whole.effects() - before {
+        let (machine, log) = machine();
+        machine.stop_after(call);
+        drop(log.checkpoint(TARGET));
+        machine.kill();
+        drop(log);
+        for how in [Crash::KeepAll, Crash::DropUnsynced, Crash::Prefix(call), Crash::Random(call)] {
+            let story = format!("stopped before call {call}, {how:?}");
+            let crashed = machine.crash(how);
+            let copy = tiny(crashed.process()).create(false).open(TARGET).unwrap();
+            let is_new = copy.end_offset() == at(50);
+            assert!(is_new || copy.end_offset() == at(30), "{story}");
+            for (name, place) in positions(&copy) {
+                let (old, new) = match name.as_str() {
+                    "ahead" => (12, 41),
+                    "back" => (25, 28),
+                    _ => (5, 0),
+                };
+                let place = place.unwrap();
+                let is_right = if is_new { place == new || place == 0 } else { place <= old };
+                assert!(is_right, "{story}: {name} at {place} of {}", copy.end_offset());
+            }
+        }
+    }
+}
 
 /// None is behind the end of what is there, nor farther than it ever was in the log.
 #[track_caller]
