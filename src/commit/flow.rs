@@ -187,8 +187,8 @@ impl Commit {
         })
     }
 
-    /// Ends appending, because something in the directory of the log failed that no later call would
-    /// tell of; gives the error that everybody gets.
+    /// Ends appending, because something in the directory of the log failed that no later call
+    /// would tell of; gives the error that everybody gets.
     pub(crate) fn give_up(&self, error: Error) -> Error {
         let mut news = News::default();
         let error = self.poison(error, &mut news);

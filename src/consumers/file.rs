@@ -63,6 +63,14 @@ impl PositionFile {
         Ok(Some(opened))
     }
 
+    /// The position that the file seems to have, without a promise that it is durable.
+    pub(super) fn peek(dir: &Dir, name: &str, owner: Owner) -> Result<Offset> {
+        let file = dir.open(name, OpenMode::Read)?;
+        let (first, second) = (read_slot(&file, Side::First)?, read_slot(&file, Side::Second)?);
+        let chosen = position::choose([&first, &second], owner);
+        Ok(chosen.map_err(|error| unreadable(&file, error))?.slot.position)
+    }
+
     /// Makes the file of a position, durably but for its name, which is still to be given to it.
     pub(super) fn create(dir: &Dir, position: Offset, owner: Owner) -> Result<()> {
         let slot = Slot { owner, sequence: 1, position };

@@ -13,14 +13,17 @@
 //!   it for itself. So a consumer that is created while retention decides begins before, and is
 //!   waited for, or behind what went. The writer is locked before the shelf, and nobody is told of
 //!   anything while it is.
-//! - After a sync of the directory or a removal failed, no name is made, removed or relied on until the log is
-//!   opened again: a name that was removed may come back, with a position of before a truncation.
+//! - After a sync of the directory or a removal failed, no name is made, removed or relied on until
+//!   the log is opened again: a name that was removed may come back, with a position of before a
+//!   truncation.
 //! - After a failed write or sync of a position its handle commits no more; who opens the consumer
 //!   again, here or elsewhere, finds out what the disk holds.
 
+mod behind;
 mod consumer;
 mod file;
 
+pub(crate) use behind::take_back_to;
 pub(crate) use consumer::Consumer;
 pub(crate) use consumer::Standing;
 
@@ -70,13 +73,14 @@ enum Life {
     Closed,
 }
 
-/// What the system says when it makes no directory; a sync that fails says something else.
-const REFUSALS: [io::ErrorKind; 7] = [
+/// What the system says when it makes or removes no name; what fails half-way says something else.
+const REFUSALS: [io::ErrorKind; 8] = [
     io::ErrorKind::StorageFull,
     io::ErrorKind::QuotaExceeded,
     io::ErrorKind::PermissionDenied,
     io::ErrorKind::ReadOnlyFilesystem,
     io::ErrorKind::AlreadyExists,
+    io::ErrorKind::IsADirectory,
     NotADirectory,
     NotFound,
 ];
@@ -202,8 +206,7 @@ impl Consumers {
             shelf.known.remove(name);
             return Ok(false);
         }
-        // After an error it may be gone for as long as nobody cuts the power.
-        self.dir.remove(name).map_err(|error| shelf.lose_names(error))?;
+        self.remove_name(&mut shelf, name)?;
         shelf.known.remove(name);
         self.sync_names(&mut shelf)?;
         Ok(true)
@@ -306,6 +309,19 @@ impl Consumers {
         self.dir.sync().map_err(|error| shelf.lose_names(error))?;
         shelf.names = Names::Durable;
         Ok(())
+    }
+
+    /// After an error a name may be gone for as long as nobody cuts the power.
+    fn remove_name(&self, shelf: &mut Shelf, name: &str) -> Result<()> {
+        let path = self.dir.path_of(name);
+        match self.dir.storage().remove(&path) {
+            Err(error) if error.kind() != NotFound => {
+                let is_refused = REFUSALS.contains(&error.kind());
+                let error = Error::io("cannot remove", &path, error);
+                Err(if is_refused { error } else { shelf.lose_names(error) })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the file of a consumer, durably.

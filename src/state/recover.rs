@@ -12,11 +12,13 @@
 //!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
 //!    the same bytes as before, or fewer unproven ones.
 //! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
-//!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
-//!    is nothing left to do.
+//!    of a torn tail can never come back. Where it cuts, positions of consumers go back before:
+//!    the tail may have been damaged after somebody had read it. A crash before the rename repeats
+//!    all; after it, there is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 
 use crate::bugs::Bug;
+use crate::consumers;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -156,6 +158,9 @@ impl Run<'_> {
         self.manifest.origin = Origin::Log;
         if Bug::RemovedEarly.is_on() {
             Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
+        }
+        if let Some(end) = self.report.cut_at {
+            consumers::take_back_to(self.dir, self.manifest.log_id, end)?;
         }
         self.replace_manifest(cut)?;
         Ok(active)

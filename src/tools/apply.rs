@@ -8,10 +8,12 @@
 //!    leaves of them is garbage. It is the one that was there; if there was none, it says what the
 //!    segments told, and the next repair goes by it.
 //! 3. What can be read is written into new segments, and they are synced.
-//! 4. One manifest names them in the place of the others.
+//! 4. Positions of consumers go back to where the log will end. One manifest names the new segments
+//!    in the place of the others.
 //! 5. The files that were set aside go from the directory of the log.
 
 use crate::compaction::output::Output;
+use crate::consumers;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
@@ -61,6 +63,8 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
         };
         rows.push(row);
     }
+    let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
+    consumers::take_back_to(dir, plan.manifest.log_id, end)?;
     replace(dir, &Manifest { rows, ..before })?;
 
     let copied = plan.parts.iter().filter(|part| part.fate == Fate::Copy);

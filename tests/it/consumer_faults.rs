@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use stratalog::{ErrorKind, Kept, Log, Offset, Retention, Seek};
+use stratalog::{ErrorKind, Keep, Kept, Log, Offset, RepairOptions, Retention, Seek};
 
 const SLOTS: [usize; 2] = [0, 4096];
 
@@ -345,6 +345,77 @@ fn names_that_may_be_lost_are_not_relied_on() {
         let log = Site::over(machine.process()).open();
         log.truncate_to(at(5)).unwrap();
         assert_eq!(log.consumer("other").unwrap().committed(), at(0));
+    }
+}
+
+/// The sync of the log's own directory failed, and no later one would say so, as a roll needs it.
+#[test]
+fn a_directory_that_may_be_lost_ends_the_log() {
+    let machine = FaultyStorage::memory();
+    let log = Site::over(machine.process()).open();
+    append_all(&log, &tail(3));
+    machine.inject(Fault::new(Op::CreateDir, io::ErrorKind::Other).on("consumers"));
+    assert_kind(log.consumer("billing"), ErrorKind::Poisoned);
+    assert_kind(log.append("x"), ErrorKind::Poisoned);
+    drop(log);
+    let log = Site::over(machine.process()).open();
+    assert_eq!(log.consumer("billing").unwrap().committed(), at(0));
+    // What is refused is not.
+    let machine = FaultyStorage::memory();
+    let log = Site::over(machine.process()).open();
+    machine.inject(Fault::new(Op::CreateDir, io::ErrorKind::StorageFull).on("consumers"));
+    assert_kind(log.consumer("billing"), ErrorKind::StorageFull);
+    log.append("x").unwrap();
+    log.consumer("billing").unwrap();
+}
+
+/// It may be gone from sight only, and come back with a position behind a truncation.
+#[test]
+fn a_removal_that_failed_is_not_relied_on() {
+    let machine = FaultyStorage::memory();
+    let log = Site::over(machine.process()).open();
+    append_all(&log, &tail(10));
+    commit(&log, "billing", 7);
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("billing"));
+    assert_kind(log.remove_consumer("billing"), ErrorKind::Poisoned);
+    assert_kind(log.remove_consumer("billing"), ErrorKind::Poisoned);
+    assert_kind(log.truncate_to(at(5)), ErrorKind::Poisoned);
+}
+
+/// Damage took records that were durable, and that a consumer was through with. Whatever has their
+/// offsets next is not passed over.
+#[test]
+fn positions_go_back_with_what_is_damaged() {
+    for is_repaired in [false, true] {
+        let site = Site::disk();
+        let log = site.open();
+        append_all(&log, &tail(10));
+        commit(&log, "billing", 10);
+        commit(&log, "mail", 4);
+        let site = if is_repaired {
+            log.close().unwrap();
+            site
+        } else {
+            site.kill()
+        };
+        let segment = fs::read_dir(site.path()).unwrap().map(|entry| entry.unwrap().path());
+        let segment = segment.filter(|path| path.extension().is_some_and(|end| end == "log"));
+        let segment = segment.max().unwrap();
+        let mut bytes = fs::read(&segment).unwrap();
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        bytes[last] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        if is_repaired {
+            let options = RepairOptions::new().keep(Keep::Prefix);
+            stratalog::repair(site.path(), &options).unwrap();
+        }
+        let log = site.open();
+        let end = log.end_offset();
+        assert!(end < at(10));
+        assert_eq!([committed(&log, "billing"), committed(&log, "mail")], [Some(end), Some(at(4))]);
+        append_all(&log, &tail(20));
+        let mut billing = log.consumer("billing").unwrap();
+        assert_eq!(billing.next().unwrap().unwrap().offset(), end);
     }
 }
 

@@ -122,6 +122,8 @@ impl Run {
         let place = match found {
             None => None,
             Some(one) if one.error.is_some() && self.may_fail() => return Ok(()),
+            // It is written again before anybody relies on it, which takes space here.
+            Some(one) if self.machine.copies_on_write() && is_full(&one.error) => return Ok(()),
             Some(one) => match one.committed {
                 Some(committed) => Some(u64::from(committed)),
                 None => return Err(format!("it cannot be read: {:?}", one.error)),
@@ -153,4 +155,8 @@ fn move_it(consumer: &mut Consumer, op: Op) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn is_full(error: &Option<Error>) -> bool {
+    error.as_ref().is_some_and(|error| error.kind() == ErrorKind::StorageFull)
 }

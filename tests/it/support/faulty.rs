@@ -155,6 +155,11 @@ impl FaultyStorage {
         self.state().io_max = Some(bytes);
     }
 
+    /// Whether nothing is ever written in place, so that writing takes space everywhere.
+    pub(crate) fn copies_on_write(&self) -> bool {
+        self.state().medium.copies_on_write
+    }
+
     /// Files may grow by so many bytes; `None` is no limit. What is removed or cut is free again.
     pub(crate) fn set_free(&self, bytes: Option<u64>) {
         self.state().medium.free = bytes;
