@@ -7,6 +7,7 @@ use crate::explore::oracle::World;
 use crate::explore::program::Op;
 use crate::explore::run::Broken;
 use crate::explore::run::Run;
+use crate::support::medium::Medium;
 use stratalog::{Consumer, Error, ErrorKind, Log, Seek};
 
 const NAME: &str = "reader";
@@ -18,11 +19,25 @@ pub(super) type Places = Vec<Option<u64>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
     Sure,
-    /// They cannot be relied on until the log is opened again.
+    /// They cannot be relied on until the log is opened again; or longer, if a process was killed
+    /// before it could take back a name whose sync had failed.
     Lost,
 }
 
+impl Names {
+    pub(super) fn of(medium: &Medium) -> Self {
+        if medium.has_lost_names("/log/consumers/reader") { Self::Lost } else { Self::Sure }
+    }
+}
+
 impl World {
+    fn stands_at(&mut self, place: Option<u64>, names: Names) {
+        match names {
+            Names::Sure => self.places = vec![place],
+            Names::Lost => self.may_stand_at(place),
+        }
+    }
+
     /// From now on it may stand there, too.
     fn may_stand_at(&mut self, place: Option<u64>) {
         if !self.places.contains(&place) {
@@ -72,7 +87,7 @@ impl Run {
     fn committed(&mut self, log: &Log, now: Result<Option<u64>, Error>) -> Result<(), Broken> {
         match now {
             Ok(place) => {
-                self.world.places = vec![place];
+                self.world.stands_at(place, self.names);
                 // Nobody commits what a power cut takes.
                 let rows = place.map_or(0, |at| at.saturating_sub(self.world.start));
                 let rows = usize::try_from(rows).unwrap();
@@ -96,9 +111,7 @@ impl Run {
             if !self.may_fail() && self.names == Names::Sure {
                 return Err(format!("nothing was wrong, and yet: {error}"));
             }
-            if error.path().is_some_and(|path| path.ends_with("consumers")) {
-                self.names = Names::Lost;
-            }
+            self.names = Names::Lost;
             return Ok(());
         }
         // Positions of what is durable may be read and written whatever became of the log.
@@ -115,7 +128,10 @@ impl Run {
         }
         let all = match log.consumers() {
             Ok(all) => all,
-            Err(_) if self.may_fail() => return Ok(()),
+            Err(_) if self.may_fail() => {
+                self.names = Names::Lost;
+                return Ok(());
+            }
             Err(error) => return Err(format!("consumers cannot be listed: {error}")),
         };
         let found = all.into_iter().find(|one| one.name == NAME);
@@ -135,7 +151,7 @@ impl Run {
         if place.is_some_and(|at| at > self.world.end()) {
             return Err(format!("it stands at {place:?}, and the log ends before"));
         }
-        self.world.places = vec![place];
+        self.world.stands_at(place, self.names);
         Ok(())
     }
 }

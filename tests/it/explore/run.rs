@@ -160,12 +160,13 @@ impl Run {
             seen => seen?,
         };
         (self.world, self.other) = (expected.check(&seen)?, None);
+        self.is_poisoned = false;
+        self.names = Names::of(&self.machine.medium());
         self.check_consumer(&log)?;
         if expected.is_closed() && !self.may_fail() && !log.recovery().is_clean() {
             return Err(format!("it was closed, and yet: {}", log.recovery()));
         }
         self.log = Some(log);
-        (self.is_poisoned, self.names) = (false, Names::Sure);
         self.note();
         Ok(())
     }

@@ -165,6 +165,23 @@ impl Medium {
         drop(self.take_pending(dir));
     }
 
+    /// Whether names below that path are not what a power cut leaves, and no sync changes that.
+    pub(crate) fn has_lost_names(&self, below: &str) -> bool {
+        let below = |names: &Names| -> Names {
+            names
+                .iter()
+                .filter(|(path, _)| path.starts_with(below))
+                .map(|(p, id)| (p.clone(), *id))
+                .collect()
+        };
+        let is_pending = self.pending.iter().any(|(_, naming)| match naming {
+            Naming::Link(path, _) | Naming::Unlink(path) | Naming::Rename(_, path, _) => {
+                below(&self.seen).contains_key(path) || below(&self.durable).contains_key(path)
+            }
+        });
+        !is_pending && below(&self.seen) != below(&self.durable)
+    }
+
     pub(crate) fn bytes(&self, id: NodeId) -> &[u8] {
         &self.nodes[id.0].seen
     }
