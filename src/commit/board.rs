@@ -75,6 +75,11 @@ impl Board {
         board
     }
 
+    /// What was posted last; while the log is being opened, with the marks of the writer before.
+    pub(crate) fn said(&self) -> Notice {
+        self.posting.lock().last
+    }
+
     /// The truncations of the log that readers have to know of, now that it has been recovered and,
     /// perhaps, cut.
     pub(crate) fn points(&self, manifest: &Manifest, cut_at: Option<Offset>) -> Points {

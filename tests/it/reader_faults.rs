@@ -5,9 +5,11 @@ use crate::support::assert_kind;
 use crate::support::assert_out_of_range;
 use crate::support::at;
 use crate::support::fault::Fault;
+use crate::support::fault::Op;
 use crate::support::fault::Strike;
 use crate::support::faulty::FaultyStorage;
 use crate::support::full;
+use crate::support::hook::HookStorage;
 use crate::support::image::DIR;
 use crate::support::medium::Crash;
 use crate::support::medium::Numbers;
@@ -19,7 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use stratalog::storage::{Clock, MemoryStorage, OpenMode, Storage};
 use stratalog::{
-    EntryBuf, ErrorKind, LogReader, Maintenance, Options, Record, Result, Seek, Timestamp,
+    Durability, EntryBuf, ErrorKind, LogReader, Maintenance, Options, Record, Result, Seek,
+    Timestamp,
 };
 
 /// All that a reader shows; every error but those that are meant is a failure.
@@ -92,9 +95,9 @@ fn what_is_shown_after_a_crash_is_confirmed_by_recovery() {
         let log = options().segment_bytes(1024).open(DIR).unwrap();
         for record in records(0..numbers.below(120)) {
             let level = match numbers.below(8) {
-                0 => stratalog::Durability::Synced,
-                1..4 => stratalog::Durability::Written,
-                _ => stratalog::Durability::Buffered,
+                0 => Durability::Synced,
+                1..4 => Durability::Written,
+                _ => Durability::Buffered,
             };
             log.append_with(level, record).unwrap();
             if numbers.below(40) == 0 {
@@ -322,6 +325,75 @@ fn what_nobody_knows_of_a_truncation_is_taken_for_the_worst() {
     assert_out_of_range(reader.refresh().and_then(|()| cursor.next().map(drop)), 0);
     cursor.seek(Seek::Start).unwrap();
     assert_eq!(reader.high_watermark(), log.high_watermark());
+}
+
+/// A writer that was killed, and a write-back that failed: what was shown is gone, and nothing but
+/// zeros, or the end of the file, is where it was. It is told as a truncation, though the next
+/// writer had nothing to cut and has appended more since.
+#[test]
+fn bytes_that_were_shown_and_lost_are_told_as_truncated() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursors = [7, 8, 10].map(|at| reader.cursor(Seek::Offset(self::at(at))).unwrap());
+    lose_the_last_three(&site, &storage, log);
+    let log = site.open();
+    assert_eq!((log.recovery().cut_at(), log.end_offset()), (None, at(7)));
+    append_all(&log, &records(23..43));
+    reader.refresh().unwrap();
+    assert_eq!(Record::from(cursors[0].next().unwrap().unwrap()), records(23..24)[0]);
+    assert_out_of_range(cursors[1].next().map(drop), 7);
+    assert_out_of_range(cursors[2].next().map(drop), 7);
+    assert!(are(&read(&reader).unwrap()[7..], &records(23..43)));
+}
+
+/// As above, and the reader has looked while that writer was opening the log.
+#[test]
+fn what_was_believed_of_one_writer_is_looked_at_anew_in_the_next() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::End).unwrap();
+    lose_the_last_three(&site, &storage, log);
+    let looking = reader.clone();
+    storage.before(Op::Open, ".log", move || looking.refresh().unwrap());
+    let log = site.open();
+    assert!(storage.has_acted());
+    append_all(&log, &records(23..43));
+    reader.refresh().unwrap();
+    assert_eq!(reader.high_watermark(), log.high_watermark());
+    assert_out_of_range(cursor.next().map(drop), 7);
+    assert!(are(&read(&reader).unwrap()[7..], &records(23..43)));
+}
+
+/// Leaves of a log of ten records what a kill leaves, but of its segment only seven.
+fn lose_the_last_three(site: &Site, storage: &dyn Storage, log: stratalog::Log) {
+    let open = |name: &str| storage.open(&site.path().join(name), OpenMode::Write).unwrap();
+    let names = ["MANIFEST", "LOCK", "00000000000000000000-00000001.log"];
+    let mut left = names.map(|name| {
+        let mut bytes = vec![0; usize::try_from(open(name).size().unwrap()).unwrap()];
+        assert_eq!(open(name).read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
+    });
+    let mut position = 72;
+    for _ in 0..7 {
+        let header: &[u8; 40] = left[2][position..][..40].try_into().unwrap();
+        let len = u32::from_le_bytes(header[4..8].try_into().unwrap());
+        position += (40 + usize::try_from(len).unwrap()).next_multiple_of(8);
+    }
+    left[2][position..].fill(0);
+    log.close().unwrap();
+    for (name, bytes) in names.iter().zip(&left) {
+        let file = open(name);
+        file.set_len(bytes.len() as u64).unwrap();
+        assert_eq!(file.write_at(bytes, 0).unwrap(), bytes.len());
+    }
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
