@@ -16,7 +16,7 @@
 //!    is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 //!
-//! Frames that readers elsewhere were shown may be lost with nothing left to cut. If the last notice
+//! Frames that readers elsewhere were shown may be lost with nothing left to cut. If the notice
 //! speaks of more than there is, the manifest of step 3 begins a truncation epoch all the same.
 
 use crate::bugs::Bug;
