@@ -260,6 +260,10 @@ impl Followed {
         let active = self.active(&manifest, seen.session(notice))?;
         let mut end = stated_end(&manifest);
         if manifest.truncation_epoch == self.segments.state().manifest.truncation_epoch {
+            // One that was opened anew goes as far as the manifest says.
+            if let Some(active) = &active {
+                active.follow(self.shown(), Belief::Written)?;
+            }
             end = end.max(self.shown().min(end_of(&manifest, active.as_ref())));
         }
         let lowest_end = self.lowest_end(&manifest, notice);

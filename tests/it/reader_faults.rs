@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stratalog::storage::{Clock, MemoryStorage, OpenMode, Storage};
 use stratalog::{
-    Durability, EntryBuf, ErrorKind, LogReader, Maintenance, Options, Record, Result, Seek,
+    Durability, EntryBuf, ErrorKind, Log, LogReader, Maintenance, Options, Record, Result, Seek,
     Timestamp,
 };
 
@@ -372,25 +372,66 @@ fn what_was_believed_of_one_writer_is_looked_at_anew_in_the_next() {
     assert!(are(&read(&reader).unwrap()[7..], &records(23..43)));
 }
 
-/// Leaves of a log of ten records what a kill leaves, but of its segment only seven.
-fn lose_the_last_three(site: &Site, storage: &dyn Storage, log: stratalog::Log) {
-    let open = |name: &str| storage.open(&site.path().join(name), OpenMode::Write).unwrap();
-    let names = ["MANIFEST", "LOCK", "00000000000000000000-00000001.log"];
-    let mut left = names.map(|name| {
-        let mut bytes = vec![0; usize::try_from(open(name).size().unwrap()).unwrap()];
-        assert_eq!(open(name).read_at(&mut bytes, 0).unwrap(), bytes.len());
-        bytes
+/// While a writer is opening the log all that was shown still is, though the manifest states less:
+/// also for who stumbles over damage then and makes the reader look at everything.
+#[test]
+fn a_writer_that_opens_the_log_takes_nothing_back() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone())).small_segments();
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &full(3));
+    let log = site.reopen(log);
+    append_all(&log, &records(0..5));
+    let reader = site.open_reader().unwrap();
+    let mut at_end = reader.cursor(Seek::End).unwrap();
+    let mut left = files(&site, &storage);
+    let first = left.iter_mut().find(|(name, _)| name.ends_with("-00000001.log")).unwrap();
+    first.1[200] ^= 1;
+    log.close().unwrap();
+    put_back(&site, &storage, &left);
+    let stumbling = reader.clone();
+    storage.before(Op::Open, ".log", move || {
+        let mut cursor = stumbling.cursor(Seek::Start).unwrap();
+        assert_kind(cursor.next().map(drop), ErrorKind::Corrupt);
+        assert_eq!(stumbling.high_watermark(), at(8));
     });
+    let log = site.open();
+    assert!(storage.has_acted());
+    assert!(at_end.next().unwrap().is_none());
+    append_all(&log, &records(5..6));
+    assert_eq!(Record::from(at_end.next().unwrap().unwrap()), records(5..6)[0]);
+}
+
+/// Leaves of a log of ten records what a kill leaves, but of its segment only seven.
+fn lose_the_last_three(site: &Site, storage: &dyn Storage, log: Log) {
+    let mut left = files(site, storage);
+    let segment = &mut left.iter_mut().find(|(name, _)| name.ends_with(".log")).unwrap().1;
     let mut position = 72;
     for _ in 0..7 {
-        let header: &[u8; 40] = left[2][position..][..40].try_into().unwrap();
-        let len = u32::from_le_bytes(header[4..8].try_into().unwrap());
+        let len = u32::from_le_bytes(segment[position + 4..][..4].try_into().unwrap());
         position += (40 + usize::try_from(len).unwrap()).next_multiple_of(8);
     }
-    left[2][position..].fill(0);
+    segment[position..].fill(0);
     log.close().unwrap();
-    for (name, bytes) in names.iter().zip(&left) {
-        let file = open(name);
+    put_back(site, storage, &left);
+}
+
+/// The files of a log, with their names.
+fn files(site: &Site, storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
+    let read = |(name, size): (String, u64)| {
+        let mut bytes = vec![0; usize::try_from(size).unwrap()];
+        let file = storage.open(&site.path().join(&name), OpenMode::Read).unwrap();
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        (name, bytes)
+    };
+    site.files().into_iter().map(read).collect()
+}
+
+/// Gives the files the bytes that they had.
+fn put_back(site: &Site, storage: &dyn Storage, files: &[(String, Vec<u8>)]) {
+    for (name, bytes) in files {
+        let file = storage.open(&site.path().join(name), OpenMode::Write).unwrap();
         file.set_len(bytes.len() as u64).unwrap();
         assert_eq!(file.write_at(bytes, 0).unwrap(), bytes.len());
     }
