@@ -52,7 +52,8 @@ struct Posting {
 }
 
 impl Board {
-    /// For who has just got the lock: says that the log is being opened.
+    /// For who has just got the lock, to open the log or to change it otherwise: says that the log
+    /// is being opened, in another life. Of `now` only comes the number of that life.
     pub(crate) fn new(lock: Box<dyn LockGuard>, now: Timestamp) -> Self {
         let mut bytes = [0; NOTICES_LEN];
         // What cannot be read is as good as what was never written.
