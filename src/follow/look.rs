@@ -345,6 +345,7 @@ impl Followed {
             let source = std::io::ErrorKind::NotFound.into();
             return Err(Error::io("the log is gone, there is no manifest", &path, source));
         };
+        manifest::check_finished(dir, &manifest)?;
         if manifest.log_id != self.log_id() {
             let what = "another log has taken the place of this one; open it anew";
             return Err(Error::new(ErrorKind::Corrupt, what).with_path(&path));

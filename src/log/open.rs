@@ -99,11 +99,8 @@ impl Options {
 
     fn recover(&self, dir: &Dir, board: &Board) -> Result<Recovered> {
         match manifest::read(dir)? {
-            Some(manifest) if manifest.origin == Origin::Unfinished => {
-                let what = "the checkpoint was not finished, so there is no log yet; take it again";
-                Err(Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(names::MANIFEST)))
-            }
             Some(manifest) => {
+                manifest::check_finished(dir, &manifest)?;
                 let mut recovered = recover(dir, manifest, self.reading(), &board.said())?;
                 let last = recovered.manifest.last_append_time;
                 recovered.report.clock_ahead =

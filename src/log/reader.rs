@@ -167,8 +167,8 @@ impl Options {
     ///
     /// [`Io`](ErrorKind::Io), not found, if there is no log, or one that is being made and has no
     /// manifest yet; [`Corrupt`](ErrorKind::Corrupt) and
-    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) for a manifest that cannot be read, or
-    /// segments without one.
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) for a manifest that cannot be read,
+    /// one of a checkpoint that is not finished, or segments without one.
     pub fn open_reader(self, path: impl AsRef<Path>) -> Result<LogReader> {
         let path = path.as_ref();
         let path = std::path::absolute(path)

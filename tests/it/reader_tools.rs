@@ -2,15 +2,21 @@
 //! be over before the reader looks again.
 
 use crate::support::append_all;
+use crate::support::assert_kind;
 use crate::support::assert_out_of_range;
 use crate::support::at;
+use crate::support::forge;
 use crate::support::full;
 use crate::support::site::Site;
 use crate::support::until;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
-use stratalog::{Keep, LogReader, Record, RepairOptions, Seek};
+use stratalog::{ErrorKind, Keep, LogReader, Record, RepairOptions, Seek};
+
+/// The flags of the manifest of a checkpoint that is not finished.
+const UNFINISHED: u16 = 6;
 
 fn all(reader: &LogReader) -> Vec<stratalog::EntryBuf> {
     reader.iter(Seek::Start).unwrap().map(Result::unwrap).collect()
@@ -61,4 +67,31 @@ fn a_checkpoint_that_is_taken_again_between_two_looks_is_seen() {
     log.checkpoint(target).unwrap();
     shows(&reader, &full(6));
     assert_out_of_range(cursor.next().map(drop), 0);
+}
+
+/// A checkpoint that was begun in an empty directory has a manifest without segments: no log yet.
+#[test]
+fn a_checkpoint_that_was_not_finished_is_no_log_to_read() {
+    let storage = Arc::new(MemoryStorage::new());
+    let site = Site::over(storage.clone());
+    storage.create_dir(site.path()).unwrap();
+    let put = |bytes: &[u8]| {
+        let path = site.path().join("MANIFEST");
+        drop(storage.remove(&path));
+        let file = storage.open(&path, OpenMode::Create).unwrap();
+        assert_eq!(file.write_at(bytes, 0).unwrap(), bytes.len());
+    };
+    put(&forge::manifest(UNFINISHED, 0, &[]));
+    assert_kind(site.open_reader(), ErrorKind::Corrupt);
+    assert_kind(site.try_open(), ErrorKind::Corrupt);
+    // Nor is it one for a reader of what was there before.
+    put(&forge::manifest(forge::CLOSED, 0, &[]));
+    let reader = site.open_reader().unwrap();
+    let lock = storage.lock(&site.path().join("LOCK")).unwrap();
+    let mut cursor = reader.cursor(Seek::End).unwrap();
+    // Long enough for it to ask for the writer, and to find one.
+    assert!(!cursor.wait(Duration::from_millis(300)).unwrap());
+    put(&forge::manifest(UNFINISHED, 0, &[]));
+    drop(lock);
+    until(|| reader.refresh().is_err());
 }
