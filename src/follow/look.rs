@@ -133,7 +133,8 @@ impl Followed {
         let looks = if seen.missing.is_some() { 1 } else { LOOKS_MAX };
         let mut nth = 0;
         loop {
-            let outcome = self.look_once(&mut seen, look)?;
+            let outcome = self.look_once(&mut seen, look);
+            let outcome = outcome.inspect_err(|_| seen.forget_writer())?;
             nth += 1;
             match outcome {
                 Outcome::Seen => break,

@@ -94,4 +94,8 @@ fn a_checkpoint_that_was_not_finished_is_no_log_to_read() {
     put(&forge::manifest(UNFINISHED, 0, &[]));
     drop(lock);
     until(|| reader.refresh().is_err());
+    // What could not be seen is looked for again, though nothing is new.
+    assert_kind(reader.refresh(), ErrorKind::Corrupt);
+    put(&forge::manifest(forge::CLOSED, 0, &[]));
+    reader.refresh().unwrap();
 }
