@@ -11,7 +11,8 @@
 //! - Whoever returns success for a record that is synced has posted before, so that it is seen by
 //!   a reader that looks afterwards. For one that is written, posting would cost half as much again
 //!   as the write: under load not every such append posts, and the last of a burst is posted by the
-//!   background thread, within [`LATE_MAX`].
+//!   background thread, after [`LATE_MAX`], or before it syncs. What comes while it writes or syncs
+//!   waits until that has ended.
 //! - Who has the board has the lock of the log, until it is let go of.
 
 use crate::commit::Commit;

@@ -32,7 +32,9 @@ use std::sync::Arc;
 ///   its memory. That is [`durable_offset`](crate::Log::durable_offset) for a log opened as
 ///   [`Durability::Synced`](crate::Durability::Synced), else
 ///   [`written_offset`](crate::Log::written_offset). A record that is synced when its append
-///   returns is seen by the next call here, one that is written a millisecond later at most.
+///   returns is seen by the next call here, one that is written a millisecond later; but where
+///   writes follow each other closely, the writer's background thread tells of the last one, and
+///   if it has just begun to write or to sync, not before that has ended.
 /// - While nobody has: all that is whole, which is no more than the next writer finds.
 /// - While a writer is opening the log: what was shown before, or, in a new reader, what the
 ///   manifest calls durable.

@@ -9,12 +9,14 @@ use crate::support::fault::Op;
 use crate::support::fault::Strike;
 use crate::support::faulty::FaultyStorage;
 use crate::support::full;
+use crate::support::gate::GateStorage;
 use crate::support::hook::HookStorage;
 use crate::support::image::DIR;
 use crate::support::medium::Crash;
 use crate::support::medium::Numbers;
 use crate::support::records;
 use crate::support::site::Site;
+use crate::support::task::Alarm;
 use crate::support::until;
 use std::io;
 use std::sync::Arc;
@@ -260,6 +262,27 @@ impl Clock for Still {
     fn monotonic(&self) -> Duration {
         Duration::from_secs(1)
     }
+}
+
+/// The thread that posts late is the one that syncs, and a sync may take long: it posts before. The
+/// clock stands still, so that the second append follows closely upon the first.
+#[test]
+fn what_was_to_be_posted_does_not_wait_for_a_sync() {
+    let storage = GateStorage::default();
+    let site = Site::over(Arc::new(storage.clone())).options(|options| {
+        let options = options.maintenance(Maintenance::Background).clock(Arc::new(Still));
+        options.durability(Durability::Written).sync_interval(Duration::from_secs(3600))
+    });
+    let log = site.open();
+    let reader = site.open_reader().unwrap();
+    append_all(&log, &records(0..2));
+    let held = storage.hold();
+    let mut synced = log.wait_async(at(1), Durability::Synced);
+    assert!(Alarm::new().poll(&mut synced).is_pending());
+    storage.wait_for_sync();
+    reader.refresh().unwrap();
+    assert_eq!((log.durable_offset(), reader.high_watermark()), (at(0), at(2)));
+    drop(held);
 }
 
 /// A writer that died before it posted what it had written.
