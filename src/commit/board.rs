@@ -10,10 +10,11 @@
 //!   never states less than an earlier one, unless the log was cut.
 //! - An append that returns when its record is synced, and whoever else had to wait for that sync,
 //!   returns after the post, so that a reader that looks afterwards sees the record. Who asks
-//!   between the sync and the post finds it durable and does not wait. For one that is written, posting would cost half as much again
-//!   as the write: under load not every such append posts, and the last of a burst is posted by the
-//!   background thread, after [`LATE_MAX`], or before it syncs. What comes while it writes or syncs
-//!   waits until that has ended.
+//!   between the sync and the post finds it durable and does not wait.
+//! - For a record that is written, posting would cost half as much again as the write: under load
+//!   not every such append posts, and the last of a burst is posted by the background thread, after
+//!   [`LATE_MAX`], or before it syncs. What comes while it writes or syncs waits until that has
+//!   ended.
 //! - Who has the board has the lock of the log, until it is let go of.
 
 use crate::commit::Commit;

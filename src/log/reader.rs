@@ -39,10 +39,12 @@ use std::sync::Arc;
 /// - While a writer is opening the log: what was shown before, or, in a new reader, what the
 ///   manifest calls durable.
 ///
-/// A cursor that is not at the end may be a millisecond behind. What is truncated or deleted is
-/// told to it as to any other, with [`OutOfRange`](ErrorKind::OutOfRange). After many truncations
-/// that it did not see, and when a writer died during one, it may be told of one that missed it,
-/// with a place before its own; it is never left to skip a record.
+/// A cursor that is not at the end may be a millisecond behind, and looks when it comes to another
+/// frame (some KiB of records, or a batch): what it has at hand it gives as it was read, unless
+/// something else makes the reader look, as [`refresh`](LogReader::refresh) does. What is truncated
+/// or deleted is told to it as to any other, with [`OutOfRange`](ErrorKind::OutOfRange). After many
+/// truncations that it did not see, and when a writer died during one, it may be told of one that
+/// missed it, with a place before its own; it is never left to skip a record.
 ///
 /// # What it costs
 ///
