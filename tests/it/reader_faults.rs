@@ -395,6 +395,47 @@ fn what_was_believed_of_one_writer_is_looked_at_anew_in_the_next() {
     assert!(are(&read(&reader).unwrap()[7..], &records(23..43)));
 }
 
+/// As above, and it has looked at everything, when what is lost could still be seen.
+#[test]
+fn what_was_believed_while_a_log_was_opened_is_looked_at_anew_when_it_is_open() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &full(1));
+    log.roll().unwrap();
+    let log = site.reopen(log);
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::End).unwrap();
+    let mut left = files(&site, &storage);
+    let first = left.iter_mut().find(|(name, _)| name.ends_with("-00000001.log")).unwrap();
+    first.1[200] ^= 1;
+    log.close().unwrap();
+    put_back(&site, &storage, &left);
+    let (stumbling, lossy, path) = (reader.clone(), storage.clone(), site.path().to_owned());
+    storage.before(Op::Open, ".log", move || {
+        let mut cursor = stumbling.cursor(Seek::Start).unwrap();
+        assert_kind(cursor.next().map(drop), ErrorKind::Corrupt);
+        assert_eq!(stumbling.high_watermark(), at(11));
+        let (name, bytes) = left.iter().rfind(|(name, _)| name.ends_with(".log")).unwrap();
+        let kept = behind(bytes, 7);
+        let file = lossy.open(&path.join(name), OpenMode::Write).unwrap();
+        file.write_at(&vec![0; bytes.len() - kept], kept as u64).unwrap();
+    });
+    let log = site.open();
+    assert!(storage.has_acted());
+    assert_eq!(log.end_offset(), at(8));
+    append_all(&log, &records(23..43));
+    reader.refresh().unwrap();
+    assert_eq!(reader.high_watermark(), log.high_watermark());
+    assert_out_of_range(cursor.next().map(drop), 8);
+    cursor.seek(Seek::Offset(at(8))).unwrap();
+    for record in records(23..43) {
+        assert_eq!(Record::from(cursor.next().unwrap().unwrap()), record);
+    }
+}
+
 /// While a writer is opening the log all that was shown still is, though the manifest states less:
 /// also for who stumbles over damage then and makes the reader look at everything.
 #[test]
@@ -430,14 +471,18 @@ fn a_writer_that_opens_the_log_takes_nothing_back() {
 fn lose_the_last_three(site: &Site, storage: &dyn Storage, log: Log) {
     let mut left = files(site, storage);
     let segment = &mut left.iter_mut().find(|(name, _)| name.ends_with(".log")).unwrap().1;
-    let mut position = 72;
-    for _ in 0..7 {
-        let len = u32::from_le_bytes(segment[position + 4..][..4].try_into().unwrap());
-        position += (40 + usize::try_from(len).unwrap()).next_multiple_of(8);
-    }
-    segment[position..].fill(0);
+    let kept = behind(segment, 7);
+    segment[kept..].fill(0);
     log.close().unwrap();
     put_back(site, storage, &left);
+}
+
+/// The position behind so many frames.
+fn behind(segment: &[u8], frames: usize) -> usize {
+    (0..frames).fold(72, |position, _| {
+        let len = u32::from_le_bytes(segment[position + 4..][..4].try_into().unwrap());
+        position + (40 + usize::try_from(len).unwrap()).next_multiple_of(8)
+    })
 }
 
 /// The files of a log, with their names.
