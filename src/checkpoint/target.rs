@@ -5,6 +5,7 @@ use crate::checkpoint::Need;
 use crate::checkpoint::positions::Bound;
 use crate::checkpoint::refused;
 use crate::checkpoint::replace;
+use crate::commit::Board;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -16,7 +17,6 @@ use crate::format::names::Name;
 use crate::manifest;
 use crate::segment;
 use crate::storage::Dir;
-use crate::storage::LockGuard;
 use crate::storage::OpenMode;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -32,7 +32,8 @@ pub(super) struct Target {
     manifest: Manifest,
     /// The rows of that, by id.
     rows: HashMap<u64, Row>,
-    _lock: Box<dyn LockGuard>,
+    /// It keeps the lock, and has told readers elsewhere to look anew.
+    _board: Board,
 }
 
 impl Target {
@@ -70,7 +71,8 @@ impl Target {
             return Err(refused(dir, what));
         }
         let rows = manifest.rows.iter().map(|row| (row.segment_id, *row)).collect();
-        Ok(Self { dir: dir.clone(), manifest, rows, _lock: lock })
+        let _board = Board::new(lock, Timestamp::ZERO);
+        Ok(Self { dir: dir.clone(), manifest, rows, _board })
     }
 
     pub(super) fn dir(&self) -> &Dir {

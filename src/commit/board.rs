@@ -8,10 +8,13 @@
 //!
 //! - One notice at a time, each made of marks that were read while it was its turn: a later notice
 //!   never states less than an earlier one, unless the log was cut.
-//! - Whoever returns success for a record that is synced has posted before, so that it is seen by
-//!   a reader that looks afterwards. For one that is written, posting would cost half as much again
-//!   as the write: under load not every such append posts, and the last of a burst is posted by the
-//!   background thread, within [`LATE_MAX`].
+//! - An append that returns when its record is synced, and whoever else had to wait for that sync,
+//!   returns after the post, so that a reader that looks afterwards sees the record. Who asks
+//!   between the sync and the post finds it durable and does not wait.
+//! - For a record that is written, posting would cost half as much again as the write: under load
+//!   not every such append posts, and the last of a burst is posted by the background thread, after
+//!   [`LATE_MAX`], or before it syncs. What comes while it writes or syncs waits until that has
+//!   ended.
 //! - Who has the board has the lock of the log, until it is let go of.
 
 use crate::commit::Commit;
@@ -52,7 +55,8 @@ struct Posting {
 }
 
 impl Board {
-    /// For who has just got the lock: says that the log is being opened.
+    /// For who has just got the lock, to open the log or to change it otherwise: says that the log
+    /// is being opened, in another life. Of `now` only comes the number of that life.
     pub(crate) fn new(lock: Box<dyn LockGuard>, now: Timestamp) -> Self {
         let mut bytes = [0; NOTICES_LEN];
         // What cannot be read is as good as what was never written.
@@ -73,6 +77,11 @@ impl Board {
         board.post(|_| {});
         board.post(|_| {});
         board
+    }
+
+    /// What was posted last; while the log is being opened, with the marks of the writer before.
+    pub(crate) fn said(&self) -> Notice {
+        self.posting.lock().last
     }
 
     /// The truncations of the log that readers have to know of, now that it has been recovered and,

@@ -40,6 +40,8 @@ pub(super) struct Seen {
     /// The file with the notice, until the writer is asked for again.
     lock_file: Option<Handle>,
     notice: Option<Notice>,
+    /// The life of the writer in which the active segment was opened, and had been recovered.
+    opened_in: Option<u64>,
     /// The session and the count of changes that the manifest was read for.
     read_for: Option<(u64, u64)>,
     writer: Life,
@@ -51,11 +53,17 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether it is of the life of the writer that this notice is of.
+    /// Whether the active segment was opened in the life of the writer that this notice is of.
     pub(super) fn session(&self, notice: Option<Notice>) -> Session {
-        let is_same =
-            self.notice.map(|notice| notice.session) == notice.map(|notice| notice.session);
+        let is_same = notice.is_some_and(|notice| self.opened_in == Some(notice.session));
         if is_same { Session::Same } else { Session::Another }
+    }
+
+    /// What is shown now is of the life of the writer that this notice is of. What was there before
+    /// that one had recovered the log may have gone.
+    pub(super) fn settle(&mut self, notice: Option<Notice>) {
+        let recovered = notice.filter(|notice| notice.state != NoticeState::Opening);
+        self.opened_in = recovered.map(|notice| notice.session);
     }
 
     /// The manifest is to be read before marks are believed.
@@ -69,7 +77,7 @@ impl Seen {
     }
 }
 
-/// Whose life a notice is of.
+/// Whose life what was seen is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Session {
     /// That of the writer that was seen last.
@@ -125,7 +133,8 @@ impl Followed {
         let looks = if seen.missing.is_some() { 1 } else { LOOKS_MAX };
         let mut nth = 0;
         loop {
-            let outcome = self.look_once(&mut seen, look)?;
+            let outcome = self.look_once(&mut seen, look);
+            let outcome = outcome.inspect_err(|_| seen.forget_writer())?;
             nth += 1;
             match outcome {
                 Outcome::Seen => break,
@@ -241,6 +250,7 @@ impl Followed {
         }
         let lowest_end = self.lowest_end(&manifest, Some(*notice));
         self.show(Shown { manifest, active, end, lowest_end });
+        seen.settle(Some(*notice));
         seen.read_for = Some(of);
         Ok(Outcome::Seen)
     }
@@ -251,10 +261,15 @@ impl Followed {
         let active = self.active(&manifest, seen.session(notice))?;
         let mut end = stated_end(&manifest);
         if manifest.truncation_epoch == self.segments.state().manifest.truncation_epoch {
+            // One that was opened anew goes as far as the manifest says.
+            if let Some(active) = &active {
+                active.follow(self.shown(), Belief::Written)?;
+            }
             end = end.max(self.shown().min(end_of(&manifest, active.as_ref())));
         }
         let lowest_end = self.lowest_end(&manifest, notice);
         self.show(Shown { manifest, active, end, lowest_end });
+        seen.settle(notice);
         seen.read_for = None;
         Ok(Outcome::Seen)
     }
@@ -331,6 +346,7 @@ impl Followed {
             let source = std::io::ErrorKind::NotFound.into();
             return Err(Error::io("the log is gone, there is no manifest", &path, source));
         };
+        manifest::check_finished(dir, &manifest)?;
         if manifest.log_id != self.log_id() {
             let what = "another log has taken the place of this one; open it anew";
             return Err(Error::new(ErrorKind::Corrupt, what).with_path(&path));

@@ -45,6 +45,7 @@ impl Followed {
         }
         let end = end_of(&manifest, active.as_ref());
         self.show(Shown { manifest, active, end, lowest_end });
+        seen.settle(notice);
         seen.forget_manifest();
         Ok(Outcome::Seen)
     }

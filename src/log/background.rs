@@ -109,6 +109,10 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
             // The interval has passed.
             None => {}
         }
+        if post_due.take().is_some() {
+            // A sync may take long.
+            commit.post_late();
+        }
         let more = commit.sync_in_background();
         due = more.then(|| commit.monotonic().saturating_add(interval));
     }

@@ -73,7 +73,7 @@ impl Options {
             .map_err(|error| Error::io("cannot make absolute", path, error))?;
         let dir = Dir::new(Arc::clone(&self.storage), path);
         let board = Board::new(self.lock(&dir)?, self.clock.now());
-        let recovered = self.recover(&dir)?;
+        let recovered = self.recover(&dir, &board)?;
         let log = self.start(dir, board, recovered)?;
         event!(INFO, path = %log.path().display(), recovery = ?log.recovery(), "opened");
         Ok(log)
@@ -97,14 +97,11 @@ impl Options {
         })
     }
 
-    fn recover(&self, dir: &Dir) -> Result<Recovered> {
+    fn recover(&self, dir: &Dir, board: &Board) -> Result<Recovered> {
         match manifest::read(dir)? {
-            Some(manifest) if manifest.origin == Origin::Unfinished => {
-                let what = "the checkpoint was not finished, so there is no log yet; take it again";
-                Err(Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(names::MANIFEST)))
-            }
             Some(manifest) => {
-                let mut recovered = recover(dir, manifest, self.reading())?;
+                manifest::check_finished(dir, &manifest)?;
+                let mut recovered = recover(dir, manifest, self.reading(), &board.said())?;
                 let last = recovered.manifest.last_append_time;
                 recovered.report.clock_ahead =
                     last.since(self.clock.now()).filter(|ahead| !ahead.is_zero());
@@ -139,12 +136,12 @@ impl Options {
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
         let (proof, garbage) = (Proof::Durable, Vec::new());
-        Ok(Recovered { manifest, active: None, report, proof, garbage })
+        Ok(Recovered { manifest, active: None, report, cut_at: None, proof, garbage })
     }
 
     fn start(&self, dir: Dir, board: Board, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report, proof, garbage } = recovered;
-        let points = board.points(&manifest, report.cut_at);
+        let Recovered { manifest, active, report, cut_at, proof, garbage } = recovered;
+        let points = board.points(&manifest, cut_at);
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
             end,

@@ -32,15 +32,19 @@ use std::sync::Arc;
 ///   its memory. That is [`durable_offset`](crate::Log::durable_offset) for a log opened as
 ///   [`Durability::Synced`](crate::Durability::Synced), else
 ///   [`written_offset`](crate::Log::written_offset). A record that is synced when its append
-///   returns is seen by the next call here, one that is written a millisecond later at most.
+///   returns is seen by the next call here, one that is written a millisecond later; but where
+///   writes follow each other closely, the writer's background thread tells of the last one, and
+///   if it has just begun to write or to sync, not before that has ended.
 /// - While nobody has: all that is whole, which is no more than the next writer finds.
 /// - While a writer is opening the log: what was shown before, or, in a new reader, what the
 ///   manifest calls durable.
 ///
-/// A cursor that is not at the end may be a millisecond behind. What is truncated or deleted is
-/// told to it as to any other, with [`OutOfRange`](ErrorKind::OutOfRange). After many truncations
-/// that it did not see, and when a writer died during one, it may be told of one that missed it,
-/// with a place before its own; it is never left to skip a record.
+/// A cursor that is not at the end may be a millisecond behind, and looks when it comes to another
+/// frame (some KiB of records, or a batch): what it has at hand it gives as it was read, unless
+/// something else makes the reader look, as [`refresh`](LogReader::refresh) does. What is truncated
+/// or deleted is told to it as to any other, with [`OutOfRange`](ErrorKind::OutOfRange). After many
+/// truncations that it did not see, and when a writer died during one, it may be told of one that
+/// missed it, with a place before its own; it is never left to skip a record.
 ///
 /// # What it costs
 ///
@@ -167,8 +171,8 @@ impl Options {
     ///
     /// [`Io`](ErrorKind::Io), not found, if there is no log, or one that is being made and has no
     /// manifest yet; [`Corrupt`](ErrorKind::Corrupt) and
-    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) for a manifest that cannot be read, or
-    /// segments without one.
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) for a manifest that cannot be read,
+    /// one of a checkpoint that is not finished, or segments without one.
     pub fn open_reader(self, path: impl AsRef<Path>) -> Result<LogReader> {
         let path = path.as_ref();
         let path = std::path::absolute(path)

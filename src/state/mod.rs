@@ -12,6 +12,7 @@ mod cuts;
 mod leftovers;
 mod recover;
 mod report;
+mod shown;
 
 pub(crate) use recover::Recovered;
 pub(crate) use recover::extend;

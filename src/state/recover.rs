@@ -16,6 +16,9 @@
 //!    the tail may have been damaged after somebody had read it. A crash before the rename repeats
 //!    all; after it, there is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
+//!
+//! Frames that readers elsewhere were shown may be lost with nothing left to cut. If the notice
+//! speaks of more than there is, the manifest of step 3 begins a truncation epoch all the same.
 
 use crate::bugs::Bug;
 use crate::consumers;
@@ -27,6 +30,7 @@ use crate::format::manifest::Manifest;
 use crate::format::manifest::Origin;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
+use crate::format::notice::Notice;
 use crate::format::segment::MAX_SEGMENT_LEN;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
@@ -45,6 +49,7 @@ use crate::state::Proof;
 use crate::state::leftovers::Leftovers;
 use crate::state::report::Found;
 use crate::state::report::Recovery;
+use crate::state::shown;
 use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
@@ -57,18 +62,26 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) active: Option<Active>,
     pub(crate) report: Recovery,
+    /// Where it ends, if readers elsewhere may have seen it end later.
+    pub(crate) cut_at: Option<Offset>,
     pub(crate) proof: Proof,
     /// Files to be removed once the manifest is durable.
     pub(crate) garbage: Vec<String>,
 }
 
-/// Brings the directory of a log into a state that is durable and whole.
-pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
+/// Brings the directory of a log into a state that is durable and whole. `said` is what the writer
+/// before told readers elsewhere.
+pub(crate) fn recover(
+    dir: &Dir,
+    manifest: Manifest,
+    reading: Reading,
+    said: &Notice,
+) -> Result<Recovered> {
     let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
     Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
     let (report, proof) = (Recovery::default(), Proof::Durable);
-    let mut recovery = Run { dir, manifest, reading, report, proof };
+    let mut recovery = Run { dir, manifest, reading, report, cut_at: None, proof };
     let active = if recovery.is_clean()? {
         recovery.report.found = Found::Clean;
         if !leftovers.is_empty() {
@@ -77,20 +90,20 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
         }
         recovery.resume_closed()?
     } else {
-        recovery.run()?
+        recovery.run(said)?
     };
     if recovery.report.cut_at.is_some() {
         // Segments behind the cut have become leftovers too.
         leftovers = Leftovers::find(dir, &recovery.manifest)?;
     }
-    let Run { manifest, mut report, proof, .. } = recovery;
+    let Run { manifest, mut report, cut_at, proof, .. } = recovery;
     let mut garbage = Vec::new();
     match proof {
         Proof::Durable => report.removed_files = leftovers.remove(dir)?,
         // The manifest before may come back, which names some of them.
         Proof::None => garbage = leftovers.never_named_again(manifest.next_segment_id),
     }
-    Ok(Recovered { manifest, active, report, proof, garbage })
+    Ok(Recovered { manifest, active, report, cut_at, proof, garbage })
 }
 
 /// One recovery under way.
@@ -99,6 +112,7 @@ struct Run<'a> {
     manifest: Manifest,
     reading: Reading,
     report: Recovery,
+    cut_at: Option<Offset>,
     proof: Proof,
 }
 
@@ -144,7 +158,7 @@ impl Run<'_> {
         self.manifest.rows.last().filter(|row| row.state == RowState::Active)
     }
 
-    fn run(&mut self) -> Result<Option<Active>> {
+    fn run(&mut self, said: &Notice) -> Result<Option<Active>> {
         let (scanned, mark) = self.scan()?;
         let cut = self.decide(&scanned, mark)?;
         for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
@@ -154,6 +168,7 @@ impl Run<'_> {
             self.make_durable(seen, mark)?;
         }
         let active = self.edit_rows(scanned, cut)?;
+        self.begin_epoch(active.as_ref(), said);
         self.manifest.closed = false;
         self.manifest.origin = Origin::Log;
         if Bug::RemovedEarly.is_on() {
@@ -328,8 +343,6 @@ impl Run<'_> {
         if let Some(cut) = cut {
             let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
             self.manifest.rows.truncate(later);
-            let epoch = &mut self.manifest.truncation_epoch;
-            *epoch = epoch.saturating_add(1);
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {
@@ -350,6 +363,18 @@ impl Run<'_> {
             .rows
             .retain(|row| row.state == RowState::Active || row.end_offset > row.base_offset);
         Ok(active)
+    }
+
+    /// Step 3, in memory: what is gone that readers elsewhere may have seen is told to them as a
+    /// truncation, whether there was something to cut or not.
+    fn begin_epoch(&mut self, active: Option<&Active>, said: &Notice) {
+        let manifest = &mut self.manifest;
+        let end = active.map_or(manifest.end_offset(), Active::end_offset);
+        let has_lost = shown::has_lost(said, manifest, end);
+        self.cut_at = self.report.cut_at.or(has_lost.then_some(end));
+        if self.cut_at.is_some() {
+            manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
+        }
     }
 
     fn row(&self, place: usize) -> &Row {

@@ -20,6 +20,7 @@ pub use report::Damage;
 pub use report::RepairReport;
 pub use report::VerifyReport;
 
+use crate::commit::Board;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -34,6 +35,7 @@ use crate::tools::plan::Plan;
 use crate::tools::survey::Listed;
 use crate::tools::survey::survey;
 use crate::units::Position;
+use crate::units::Timestamp;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -173,7 +175,7 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     let dir = directory(path.as_ref(), &options.storage)?;
     // Locking makes a file, which has no place where there is no log.
     look(&dir)?;
-    let _lock = lock(&dir)?;
+    let lock = lock(&dir)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
     dir.sync()?;
     let mut look = look(&dir)?;
@@ -183,7 +185,11 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     }
     let set_aside = match look.plan.is_empty() {
         true => None,
-        false => apply::apply(&dir, &look.plan)?,
+        false => {
+            // It keeps the lock, and readers elsewhere look anew.
+            let _board = Board::new(lock, Timestamp::ZERO);
+            apply::apply(&dir, &look.plan)?
+        }
     };
     Ok(RepairReport { found: look.report, set_aside })
 }

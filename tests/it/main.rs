@@ -50,6 +50,7 @@ mod order;
 mod reader;
 mod reader_faults;
 mod reader_live;
+mod reader_tools;
 mod recovery;
 mod refused_roll;
 mod regression;

@@ -5,21 +5,26 @@ use crate::support::assert_kind;
 use crate::support::assert_out_of_range;
 use crate::support::at;
 use crate::support::fault::Fault;
+use crate::support::fault::Op;
 use crate::support::fault::Strike;
 use crate::support::faulty::FaultyStorage;
 use crate::support::full;
+use crate::support::gate::GateStorage;
+use crate::support::hook::HookStorage;
 use crate::support::image::DIR;
 use crate::support::medium::Crash;
 use crate::support::medium::Numbers;
 use crate::support::records;
 use crate::support::site::Site;
+use crate::support::task::Alarm;
 use crate::support::until;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use stratalog::storage::{Clock, MemoryStorage, OpenMode, Storage};
 use stratalog::{
-    EntryBuf, ErrorKind, LogReader, Maintenance, Options, Record, Result, Seek, Timestamp,
+    Durability, EntryBuf, ErrorKind, Log, LogReader, Maintenance, Options, Record, Result, Seek,
+    Timestamp,
 };
 
 /// All that a reader shows; every error but those that are meant is a failure.
@@ -92,9 +97,9 @@ fn what_is_shown_after_a_crash_is_confirmed_by_recovery() {
         let log = options().segment_bytes(1024).open(DIR).unwrap();
         for record in records(0..numbers.below(120)) {
             let level = match numbers.below(8) {
-                0 => stratalog::Durability::Synced,
-                1..4 => stratalog::Durability::Written,
-                _ => stratalog::Durability::Buffered,
+                0 => Durability::Synced,
+                1..4 => Durability::Written,
+                _ => Durability::Buffered,
             };
             log.append_with(level, record).unwrap();
             if numbers.below(40) == 0 {
@@ -259,6 +264,27 @@ impl Clock for Still {
     }
 }
 
+/// The thread that posts late is the one that syncs, and a sync may take long: it posts before. The
+/// clock stands still, so that the second append follows closely upon the first.
+#[test]
+fn what_was_to_be_posted_does_not_wait_for_a_sync() {
+    let storage = GateStorage::default();
+    let site = Site::over(Arc::new(storage.clone())).options(|options| {
+        let options = options.maintenance(Maintenance::Background).clock(Arc::new(Still));
+        options.durability(Durability::Written).sync_interval(Duration::from_secs(3600))
+    });
+    let log = site.open();
+    let reader = site.open_reader().unwrap();
+    append_all(&log, &records(0..2));
+    let held = storage.hold();
+    let mut synced = log.wait_async(at(1), Durability::Synced);
+    assert!(Alarm::new().poll(&mut synced).is_pending());
+    storage.wait_for_sync();
+    reader.refresh().unwrap();
+    assert_eq!((log.durable_offset(), reader.high_watermark()), (at(0), at(2)));
+    drop(held);
+}
+
 /// A writer that died before it posted what it had written.
 #[test]
 fn what_a_writer_has_not_said_is_found_when_it_is_gone() {
@@ -322,6 +348,161 @@ fn what_nobody_knows_of_a_truncation_is_taken_for_the_worst() {
     assert_out_of_range(reader.refresh().and_then(|()| cursor.next().map(drop)), 0);
     cursor.seek(Seek::Start).unwrap();
     assert_eq!(reader.high_watermark(), log.high_watermark());
+}
+
+/// A writer that was killed, and a write-back that failed: what was shown is gone, and nothing but
+/// zeros, or the end of the file, is where it was. It is told as a truncation, though the next
+/// writer had nothing to cut and has appended more since.
+#[test]
+fn bytes_that_were_shown_and_lost_are_told_as_truncated() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursors = [7, 8, 10].map(|at| reader.cursor(Seek::Offset(self::at(at))).unwrap());
+    lose_the_last_three(&site, &storage, log);
+    let log = site.open();
+    assert_eq!((log.recovery().cut_at(), log.end_offset()), (None, at(7)));
+    append_all(&log, &records(23..43));
+    reader.refresh().unwrap();
+    assert_eq!(Record::from(cursors[0].next().unwrap().unwrap()), records(23..24)[0]);
+    assert_out_of_range(cursors[1].next().map(drop), 7);
+    assert_out_of_range(cursors[2].next().map(drop), 7);
+    assert!(are(&read(&reader).unwrap()[7..], &records(23..43)));
+}
+
+/// As above, and the reader has looked while that writer was opening the log.
+#[test]
+fn what_was_believed_of_one_writer_is_looked_at_anew_in_the_next() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::End).unwrap();
+    lose_the_last_three(&site, &storage, log);
+    let looking = reader.clone();
+    storage.before(Op::Open, ".log", move || looking.refresh().unwrap());
+    let log = site.open();
+    assert!(storage.has_acted());
+    append_all(&log, &records(23..43));
+    reader.refresh().unwrap();
+    assert_eq!(reader.high_watermark(), log.high_watermark());
+    assert_out_of_range(cursor.next().map(drop), 7);
+    assert!(are(&read(&reader).unwrap()[7..], &records(23..43)));
+}
+
+/// As above, and it has looked at everything, when what is lost could still be seen.
+#[test]
+fn what_was_believed_while_a_log_was_opened_is_looked_at_anew_when_it_is_open() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &full(1));
+    log.roll().unwrap();
+    let log = site.reopen(log);
+    append_all(&log, &records(0..10));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::End).unwrap();
+    let mut left = files(&site, &storage);
+    let first = left.iter_mut().find(|(name, _)| name.ends_with("-00000001.log")).unwrap();
+    first.1[200] ^= 1;
+    log.close().unwrap();
+    put_back(&site, &storage, &left);
+    let (stumbling, lossy, path) = (reader.clone(), storage.clone(), site.path().to_owned());
+    storage.before(Op::Open, ".log", move || {
+        let mut cursor = stumbling.cursor(Seek::Start).unwrap();
+        assert_kind(cursor.next().map(drop), ErrorKind::Corrupt);
+        assert_eq!(stumbling.high_watermark(), at(11));
+        let (name, bytes) = left.iter().rfind(|(name, _)| name.ends_with(".log")).unwrap();
+        let kept = behind(bytes, 7);
+        let file = lossy.open(&path.join(name), OpenMode::Write).unwrap();
+        file.write_at(&vec![0; bytes.len() - kept], kept as u64).unwrap();
+    });
+    let log = site.open();
+    assert!(storage.has_acted());
+    assert_eq!(log.end_offset(), at(8));
+    append_all(&log, &records(23..43));
+    reader.refresh().unwrap();
+    assert_eq!(reader.high_watermark(), log.high_watermark());
+    assert_out_of_range(cursor.next().map(drop), 8);
+    cursor.seek(Seek::Offset(at(8))).unwrap();
+    for record in records(23..43) {
+        assert_eq!(Record::from(cursor.next().unwrap().unwrap()), record);
+    }
+}
+
+/// While a writer is opening the log all that was shown still is, though the manifest states less:
+/// also for who stumbles over damage then and makes the reader look at everything.
+#[test]
+fn a_writer_that_opens_the_log_takes_nothing_back() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone())).small_segments();
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &full(3));
+    let log = site.reopen(log);
+    append_all(&log, &records(0..5));
+    let reader = site.open_reader().unwrap();
+    let mut at_end = reader.cursor(Seek::End).unwrap();
+    let mut left = files(&site, &storage);
+    let first = left.iter_mut().find(|(name, _)| name.ends_with("-00000001.log")).unwrap();
+    first.1[200] ^= 1;
+    log.close().unwrap();
+    put_back(&site, &storage, &left);
+    let stumbling = reader.clone();
+    storage.before(Op::Open, ".log", move || {
+        let mut cursor = stumbling.cursor(Seek::Start).unwrap();
+        assert_kind(cursor.next().map(drop), ErrorKind::Corrupt);
+        assert_eq!(stumbling.high_watermark(), at(8));
+    });
+    let log = site.open();
+    assert!(storage.has_acted());
+    assert!(at_end.next().unwrap().is_none());
+    append_all(&log, &records(5..6));
+    assert_eq!(Record::from(at_end.next().unwrap().unwrap()), records(5..6)[0]);
+}
+
+/// Leaves of a log of ten records what a kill leaves, but of its segment only seven.
+fn lose_the_last_three(site: &Site, storage: &dyn Storage, log: Log) {
+    let mut left = files(site, storage);
+    let segment = &mut left.iter_mut().find(|(name, _)| name.ends_with(".log")).unwrap().1;
+    let kept = behind(segment, 7);
+    segment[kept..].fill(0);
+    log.close().unwrap();
+    put_back(site, storage, &left);
+}
+
+/// The position behind so many frames.
+fn behind(segment: &[u8], frames: usize) -> usize {
+    (0..frames).fold(72, |position, _| {
+        let len = u32::from_le_bytes(segment[position + 4..][..4].try_into().unwrap());
+        position + (40 + usize::try_from(len).unwrap()).next_multiple_of(8)
+    })
+}
+
+/// The files of a log, with their names.
+fn files(site: &Site, storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
+    let read = |(name, size): (String, u64)| {
+        let mut bytes = vec![0; usize::try_from(size).unwrap()];
+        let file = storage.open(&site.path().join(&name), OpenMode::Read).unwrap();
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        (name, bytes)
+    };
+    site.files().into_iter().map(read).collect()
+}
+
+/// Gives the files the bytes that they had.
+fn put_back(site: &Site, storage: &dyn Storage, files: &[(String, Vec<u8>)]) {
+    for (name, bytes) in files {
+        let file = storage.open(&site.path().join(name), OpenMode::Write).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        assert_eq!(file.write_at(bytes, 0).unwrap(), bytes.len());
+    }
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {

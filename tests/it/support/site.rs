@@ -84,7 +84,12 @@ impl Site {
     }
 
     pub(crate) fn open_reader(&self) -> Result<LogReader> {
-        self.options.clone().open_reader(&self.path)
+        self.open_reader_at(&self.path)
+    }
+
+    /// Of another directory of the same storage.
+    pub(crate) fn open_reader_at(&self, path: &Path) -> Result<LogReader> {
+        self.options.clone().open_reader(path)
     }
 
     /// Closes the log, then opens it.
