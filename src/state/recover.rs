@@ -46,6 +46,7 @@ use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
 use crate::state::Proof;
+use crate::state::anew;
 use crate::state::leftovers::Leftovers;
 use crate::state::report::Found;
 use crate::state::report::Recovery;
@@ -126,9 +127,6 @@ struct Scanned {
     scan: TailScan,
 }
 
-/// How much is written anew at a time; whole pages of any machine.
-const PIECE_BYTES: u64 = 256 << 10;
-
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
     fn is_clean(&self) -> Result<bool> {
@@ -174,7 +172,7 @@ impl Run<'_> {
         if Bug::RemovedEarly.is_on() {
             Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
         }
-        if let Some(end) = self.report.cut_at {
+        if let Some(end) = self.cut_at {
             consumers::take_back_to(self.dir, self.manifest.log_id, end)?;
         }
         self.replace_manifest(cut)?;
@@ -288,32 +286,9 @@ impl Run<'_> {
 
     /// Step 2: writes the unproven frames anew and syncs them.
     fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
-        let end = seen.scan.end_position;
-        let mut position = seen.scan.unproven_from(mark);
-        // The zeros behind the end may be lost as well, and the blocks under them be taken for
-        // what they are not.
-        seen.file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);
-        if position == end {
-            seen.file.forget_cached(end, 0);
-            return Ok(());
-        }
-        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
-        while position < end {
-            // To the end of a page, so that nothing is forgotten before it was read.
-            let piece_end = (position + 1).next_multiple_of(PIECE_BYTES).min(end);
-            let len = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
-            let piece = buffer.get_mut(..len).unwrap_or_default();
-            if seen.file.read(piece, position)? < len {
-                let what = "the segment became shorter while it was read";
-                return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
-            }
-            seen.file.forget_cached(position, len as u64);
-            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
-            Bug::CacheTrusted.spares(write)?;
-            position += len as u64;
-            self.report.rewritten_bytes += len as u64;
-        }
-        Bug::ServedUnsynced.spares(|| seen.file.sync())
+        let (position, end) = (seen.scan.unproven_from(mark), seen.scan.end_position);
+        self.report.rewritten_bytes += end - position;
+        anew::write_anew(&seen.file, position, end)
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
