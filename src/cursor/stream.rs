@@ -36,7 +36,8 @@ use std::task::{Context, Poll};
 /// #   if entry.offset().get() == 1 { log.close()?; }
 /// }
 /// # Ok::<(), stratalog::Error>(())
-/// # })
+/// # })?;
+/// # Ok::<(), stratalog::Error>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "a stream does nothing unless it is polled"]

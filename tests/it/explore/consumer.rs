@@ -8,6 +8,7 @@ use crate::explore::program::Op;
 use crate::explore::run::Broken;
 use crate::explore::run::Run;
 use crate::support::medium::Medium;
+use std::iter;
 use stratalog::{Consumer, Error, ErrorKind, Log, Seek};
 
 const NAME: &str = "reader";
@@ -54,25 +55,38 @@ impl World {
 }
 
 impl Run {
+    /// What consumers do, they do to the log as it is, whichever of two that may be.
+    fn may_stand_at(&mut self, place: Option<u64>) {
+        for world in iter::once(&mut self.world).chain(&mut self.other) {
+            world.may_stand_at(place);
+        }
+    }
+
+    fn stands_at(&mut self, place: Option<u64>) {
+        for world in iter::once(&mut self.world).chain(&mut self.other) {
+            world.stands_at(place, self.names);
+        }
+    }
+
     /// Does an operation with the consumer.
     pub(super) fn consume(&mut self, log: &Log, op: Op) -> Result<(), Broken> {
         if op == Op::Remove {
-            self.world.may_stand_at(None);
+            self.may_stand_at(None);
             self.note();
             let removed = log.remove_consumer(NAME).map(|_| None);
             return self.committed(log, removed);
         }
-        self.world.may_stand_at(Some(self.world.start));
+        self.may_stand_at(Some(self.world.start));
         self.note();
         match log.consumer(NAME) {
             Ok(mut consumer) => {
                 let moved = move_it(&mut consumer, op);
                 let place = u64::from(consumer.position());
                 if let Err(error) = moved {
-                    self.world.may_stand_at(Some(u64::from(consumer.committed())));
+                    self.may_stand_at(Some(u64::from(consumer.committed())));
                     return self.committed(log, Err(error));
                 }
-                self.world.may_stand_at(Some(place));
+                self.may_stand_at(Some(place));
                 self.note();
                 let committed = consumer.commit().map(|()| Some(place));
                 if committed.is_ok() && u64::from(consumer.committed()) != place {
@@ -87,7 +101,7 @@ impl Run {
     fn committed(&mut self, log: &Log, now: Result<Option<u64>, Error>) -> Result<(), Broken> {
         match now {
             Ok(place) => {
-                self.world.stands_at(place, self.names);
+                self.stands_at(place);
                 // Nobody commits what a power cut takes.
                 let rows = place.map_or(0, |at| at.saturating_sub(self.world.start));
                 let rows = usize::try_from(rows).unwrap();
@@ -151,7 +165,7 @@ impl Run {
         if place.is_some_and(|at| at > self.world.end()) {
             return Err(format!("it stands at {place:?}, and the log ends before"));
         }
-        self.world.stands_at(place, self.names);
+        self.stands_at(place);
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ pub(super) struct Run {
     pub(super) past: Past,
     pub(super) world: World,
     /// What the log may be, too: it was poisoned by an operation that would have made it that.
-    other: Option<World>,
+    pub(super) other: Option<World>,
     /// What may be found when the next process opens the log; `None` while it is open.
     expected: Option<Expected>,
     /// What a crash may leave, from when on, counted in calls with an effect.
