@@ -129,7 +129,7 @@ impl Run {
             return Ok(());
         }
         // Positions of what is durable may be read and written whatever became of the log.
-        if is_poisoned && self.may_fail() && matches!(error.kind(), ErrorKind::Io) {
+        if is_poisoned && self.may_fail() && is_of_the_system(error) {
             return Ok(());
         }
         self.failed(error)
@@ -189,4 +189,8 @@ fn move_it(consumer: &mut Consumer, op: Op) -> Result<(), Error> {
 
 fn is_full(error: &Option<Error>) -> bool {
     error.as_ref().is_some_and(|error| error.kind() == ErrorKind::StorageFull)
+}
+
+fn is_of_the_system(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::StorageFull)
 }
