@@ -73,7 +73,7 @@ pub(super) fn finish(target: &Dir, log_id: u128, positions: &Positions) -> Resul
 
 fn commit(all: &Consumers, name: &str, position: Offset) -> Result<()> {
     let consumer = hold(all, name, position)?;
-    let committed = all.commit(&consumer, position, || Ok(()));
+    let committed = all.commit(&consumer, position, |_| Ok(()));
     consumer.let_go();
     committed.map(drop)
 }

@@ -69,8 +69,10 @@ impl Commit {
                 news.failed(removed, &out_of_range(log_end, end, (start, end)));
             });
             self.front.lock().tail.cut_back_to(writer.last_record_at());
+            // If nobody knows where the log ends now, that is known before what is held goes on.
+            let done = self.cut_done(cut, news);
             drop(held);
-            self.cut_done(cut, news)
+            done
         })
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Consumers {
 #[derive(Debug)]
 struct Shelf {
     life: Life,
+    /// Where a truncation was to end the log, until it is known that it did.
+    cut_to: Option<Offset>,
     names: Names,
     /// Those that were looked at; all there are, if the directory was listed.
     known: BTreeMap<String, Arc<Consumer>>,
@@ -112,6 +114,7 @@ impl Consumers {
             log_id,
             shelf: RwLock::new(Shelf {
                 life: Life::Open,
+                cut_to: None,
                 names: Names::Unknown,
                 known: BTreeMap::new(),
                 is_listed: false,
@@ -161,16 +164,16 @@ impl Consumers {
     }
 
     /// Makes a position durable, if `check`, which nothing that cuts the log's end comes between,
-    /// agrees.
+    /// agrees. It is told where a truncation was to end the log that is not known to have done so.
     pub(crate) fn commit(
         &self,
         consumer: &Consumer,
         position: Offset,
-        check: impl FnOnce() -> Result<()>,
+        check: impl FnOnce(Option<Offset>) -> Result<()>,
     ) -> Result<Committed> {
         let shelf = self.shelf.read();
         shelf.check_open()?;
-        check()?;
+        check(shelf.cut_to)?;
         let before = consumer.put(position)?;
         let awaited = Offset::new(self.awaited.load(Ordering::Acquire));
         Ok(match before < awaited && awaited <= position {
@@ -220,12 +223,18 @@ impl Consumers {
     pub(crate) fn take_back(&self, end: Offset) -> Result<impl Sized + '_> {
         let mut shelf = self.shelf.write();
         if shelf.life == Life::Open {
+            shelf.cut_to = Some(end);
             self.look_at_all(&mut shelf)?;
             for (name, consumer) in &shelf.known {
                 consumer.take_back(&self.dir, name, end)?;
             }
         }
         Ok(shelf)
+    }
+
+    /// The log ends where the last truncation was to end it, or goes on as if there had been none.
+    pub(crate) fn cut_is_known(&self) {
+        self.shelf.write().cut_to = None;
     }
 
     /// Where all consumers stand, and what keeps them there: until it is dropped none comes, goes

@@ -146,7 +146,14 @@ impl Consumer {
         {
             commit.wait_for_record(last, Durability::Synced)?;
         }
-        let committed = consumers.commit(held, position, || cursor.check_place())?;
+        let committed = consumers.commit(held, position, |cut_to| {
+            cursor.check_place()?;
+            match commit.poison_error() {
+                // The truncation failed, and the next who opens the log may find that it did not.
+                Some(error) if cut_to.is_some_and(|end| position > end) => Err(error),
+                _ => Ok(()),
+            }
+        })?;
         if let (Committed::Awaited, Some(keeper)) = (committed, &self.keeper) {
             keeper.call(Urgency::Soon);
         }

@@ -37,7 +37,12 @@ impl Log {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start or above the end, with nothing
     /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
     pub fn truncate_to(&self, end: Offset) -> Result<()> {
-        self.commit().truncate_to(end, || self.0.keeper.consumers.take_back(end))?;
+        let consumers = &self.0.keeper.consumers;
+        let cut = self.commit().truncate_to(end, || consumers.take_back(end));
+        if self.commit().poison_error().is_none() {
+            consumers.cut_is_known();
+        }
+        cut?;
         event!(INFO, path = %self.path().display(), end = end.get(), "truncated");
         self.0.keeper.remove_garbage();
         Ok(())

@@ -369,6 +369,33 @@ fn a_directory_that_may_be_lost_ends_the_log() {
     log.consumer("billing").unwrap();
 }
 
+/// Nobody knows where the log ends after a truncation that failed, and who opens it next may find
+/// that it did not: what is read of the rest is not done.
+#[test]
+fn nothing_is_committed_behind_a_truncation_that_failed() {
+    let machine = FaultyStorage::memory();
+    let log = Site::over(machine.process()).open();
+    append_all(&log, &tail(6));
+    commit(&log, "billing", 6);
+    machine.inject(Fault::new(Op::SyncDir, io::ErrorKind::Other).on("log").nth(2));
+    assert_kind(log.truncate_to(at(3)), ErrorKind::Poisoned);
+    let mut billing = log.consumer("billing").unwrap();
+    assert_eq!(billing.committed(), at(3));
+    billing.next().unwrap().unwrap();
+    assert_kind(billing.commit(), ErrorKind::Poisoned);
+    drop((billing, log));
+    let log = Site::over(machine.process()).open();
+    assert_eq!(log.end_offset(), at(3));
+    assert_eq!(committed(&log, "billing"), Some(at(3)));
+
+    // One that did not fail is no obstacle, whatever becomes of the log.
+    log.truncate_to(at(2)).unwrap();
+    append_all(&log, &tail(4));
+    machine.inject(Fault::new(Op::Sync, io::ErrorKind::Other).on(".log"));
+    assert!(log.append("x").is_err());
+    commit(&log, "billing", 5);
+}
+
 /// It may be gone from sight only, and come back with a position behind a truncation.
 #[test]
 fn a_removal_that_failed_is_not_relied_on() {
