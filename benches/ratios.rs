@@ -3,11 +3,20 @@
 //! The two sides of a row alternate, five rounds each, and the medians are compared: on a machine
 //! that others use, only that means anything. The output is a table in Markdown.
 
-#![expect(clippy::print_stdout, reason = "the table is what it is for")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails stops")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time and owns its files")]
 
+#[path = "support/beside.rs"]
+mod beside;
+#[path = "support/replication.rs"]
+mod replication;
+#[path = "support/rewriting.rs"]
+mod rewriting;
+#[path = "support/rows.rs"]
+mod rows;
 mod support;
+#[path = "support/table.rs"]
+mod table;
 
 use crate::support::Finish;
 use crate::support::Killed;
@@ -20,36 +29,52 @@ use crate::support::limits::Frames;
 use crate::support::limits::Records;
 use crate::support::scaled;
 use crate::support::scratch;
+use crate::table::alone;
+use crate::table::alternate;
+use crate::table::at_least;
+use crate::table::at_most;
+use crate::table::gigabytes;
+use crate::table::median;
+use crate::table::micros;
+use crate::table::millions;
+use crate::table::ratio;
+use crate::table::row;
+use crate::table::thousands;
 use std::env;
 use std::time::Duration;
 use stratalog::{Durability, Log, Seek};
 
-const ROUNDS: usize = 5;
 const BUFFERED_COUNT: u64 = 2_000_000;
 const SYNCED_COUNT: u64 = 2_000;
 const THREADS_COUNT: u64 = 64 * 300;
 const SCAN_COUNT: u64 = 4_000_000;
 const POINT_COUNT: u64 = 1_000_000;
 const POINT_READS: u64 = 100_000;
+const SHIPPED_COUNT: u64 = 2_500_000;
 
 fn main() {
+    let words = env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let words = words.collect::<Vec<_>>();
     // `cargo bench -- append` is meant for the other benchmarks.
-    let wanted = |argument: String| argument.starts_with('-') || "ratios".contains(&argument);
-    if !env::args().skip(1).all(wanted) {
+    let is_wanted = |name: &'static str| words.iter().all(|word| name.contains(word.as_str()));
+    if !["ratios", "compaction", "beside", "cuts"].into_iter().any(is_wanted) {
         return;
     }
-    println!("| workload | stratalog | limit on this machine | ratio | goal | |");
-    println!("|---|---|---|---|---|---|");
-    buffered();
-    synced();
-    scan();
-    point_read_and_open();
-}
-
-/// The two sides of a row, in its unit.
-struct Pair {
-    ours: f64,
-    limit: f64,
+    table::heading();
+    if is_wanted("ratios") {
+        buffered();
+        synced();
+        commits();
+        scan();
+        point_read_and_open();
+        replicate();
+    }
+    // Those of `rows` have names of their own, and belong to the whole.
+    for (name, rows) in rows::ALL {
+        if is_wanted(name) || is_wanted("ratios") {
+            rows();
+        }
+    }
 }
 
 fn buffered() {
@@ -124,6 +149,30 @@ fn synced() {
     row("append, synced, 64 threads (limit: 1 thread)", "k/s", &pair, goal);
 }
 
+/// What a consumer pays for each of its commits.
+fn commits() {
+    let count = scaled(SYNCED_COUNT);
+    let dir = scratch();
+    support::fill(dir.path(), 100, count);
+    let log = Log::open(dir.path()).unwrap();
+    let mut consumer = log.consumer("reader").unwrap();
+    let ours = || {
+        consumer.seek(Seek::Start).unwrap();
+        consumer.commit().unwrap();
+        let took = support::timed(|| {
+            for _ in 0..count {
+                consumer.next().unwrap();
+                consumer.commit().unwrap();
+            }
+        });
+        micros(took) / count as f64
+    };
+    let pair = alternate(ours, || micros(limits::overwrite_fdatasync(count)) / count as f64);
+    let goal = at_most("ratio", ratio(&pair), 1.2);
+    row("commit of a consumer (limit: 64 B overwritten, fdatasync)", "us", &pair, goal);
+    log.close().unwrap();
+}
+
 fn scan() {
     let count = scaled(SCAN_COUNT);
     let dir = scratch();
@@ -181,73 +230,24 @@ fn read_points(log: &Log, count: u64, reads: u64) -> Duration {
     })
 }
 
-/// Medians of rounds that alternate.
-fn alternate(mut ours: impl FnMut() -> f64, mut limit: impl FnMut() -> f64) -> Pair {
-    let rounds = (0..rounds()).map(|_| (ours(), limit())).collect::<Vec<_>>();
-    let (ours, limit): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
-    Pair { ours: middle(ours), limit: middle(limit) }
-}
-
-fn median(round: impl FnMut() -> f64) -> f64 {
-    middle(std::iter::repeat_with(round).take(rounds()).collect())
-}
-
-fn rounds() -> usize {
-    if is_smoke() { 1 } else { ROUNDS }
-}
-
-fn middle(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap()
-}
-
-fn ratio(pair: &Pair) -> f64 {
-    pair.ours / pair.limit
-}
-
-/// What was to be reached, and whether it was.
-type Goal = Option<(String, &'static str)>;
-
-fn at_least(unit: &str, found: f64, goal: f64) -> Goal {
-    Some((format!(">= {goal} {unit}"), verdict(found / goal)))
-}
-
-fn at_most(unit: &str, found: f64, goal: f64) -> Goal {
-    Some((format!("<= {goal} {unit}"), verdict(goal / found)))
-}
-
-fn verdict(reached: f64) -> &'static str {
-    match reached {
-        _ if is_smoke() => "too small a run to say",
-        1.0.. => "held",
-        _ => "MISSED",
-    }
-}
-
-fn row(name: &str, unit: &str, pair: &Pair, goal: Goal) {
-    let (goal, held) = goal.unwrap_or_default();
-    let Pair { ours, limit } = pair;
-    let ratio = ratio(pair);
-    println!("| {name} | {ours:.2} {unit} | {limit:.2} {unit} | {ratio:.2} | {goal} | {held} |");
-}
-
-fn alone(name: &str, unit: &str, ours: f64, goal: Goal) {
-    let (goal, held) = goal.unwrap_or_default();
-    println!("| {name} | {ours:.2} {unit} | - | - | {goal} | {held} |");
-}
-
-fn millions(count: u64, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64() / 1e6
-}
-
-fn thousands(count: u64, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64() / 1e3
-}
-
-fn gigabytes(bytes: u64, took: Duration) -> f64 {
-    bytes as f64 / took.as_secs_f64() / 1e9
-}
-
-fn micros(took: Duration) -> f64 {
-    took.as_secs_f64() * 1e6
+fn replicate() {
+    let count = scaled(SHIPPED_COUNT);
+    let dir = scratch();
+    support::fill(dir.path(), 100, count);
+    let leader = Log::open(dir.path()).unwrap();
+    let bytes: u64 = leader.segments().iter().map(|segment| segment.bytes).sum();
+    // One round before, so that no side meets memory that was never touched.
+    replication::ship(&leader);
+    replication::copy(dir.path());
+    let pair = alternate(
+        || gigabytes(bytes, replication::ship(&leader)),
+        || gigabytes(bytes, replication::copy(dir.path())),
+    );
+    let goal = at_least("ratio", ratio(&pair), 0.5);
+    row(
+        "a replica, 100 B, 1 MiB at a time, one sync (limit: copying the files)",
+        "GB/s",
+        &pair,
+        goal,
+    );
 }

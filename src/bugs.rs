@@ -132,6 +132,31 @@ bugs! {
     /// An old manifest is not followed: what only a later one can have named is removed.
     NewerSegmentRemoved,
 
+    // Compaction.
+    /// What replaces segments is durable: it is not synced.
+    OutputNotSynced,
+    /// A file goes only when no manifest names it: those that are replaced go before that.
+    InputsRemovedFirst,
+    /// A file that a run leaves behind is garbage: its id is not used up, and it is refused.
+    OutputIdNotUsedUp,
+    /// A tombstone stays for its time: it goes at once.
+    TombstoneGoesEarly,
+    /// A tombstone stays while there may be something that it hides: one that cannot be read is
+    /// forgotten.
+    TombstoneGoesAboveAside,
+    /// Where the map of keys is full a run ends: keys without room are taken for compared.
+    FullMapIgnored,
+    /// All below that offset has been compared: it is stated of all segments there are.
+    CompactedTooFar,
+    /// What a run takes apart is compared again if it is cut off: that is not stated.
+    CompactedNotTakenBack,
+    /// Every offset is covered by a frame: the hole at the end of a frame is not.
+    HoleForgotten,
+    /// A record goes only for the sake of one that stays: a truncation meanwhile goes unnoticed.
+    TruncationUnseen,
+    /// No file is changed when a log is closed: a run of compaction is not waited for.
+    RunOutlivesClose,
+
     // Reading.
     /// A manifest that changed is damaged: it is taken.
     ManifestUnchecked,

@@ -126,6 +126,15 @@ impl Error {
         self.with(|inner| inner.readable_from = Some(offset))
     }
 
+    /// With the error that it came of.
+    pub(crate) fn caused_by(self, source: Self) -> Self {
+        let path = source.0.path.clone();
+        self.with(|inner| {
+            inner.path = path;
+            inner.source = Some(Arc::new(source));
+        })
+    }
+
     fn with(mut self, edit: impl FnOnce(&mut Inner)) -> Self {
         edit(Arc::make_mut(&mut self.0));
         self

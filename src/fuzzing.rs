@@ -10,6 +10,9 @@ use crate::format::index::IndexHeader;
 use crate::format::manifest::Manifest;
 use crate::format::names;
 use crate::format::names::Name;
+use crate::format::notice::Notice;
+use crate::format::notice::NoticeMarks;
+use crate::format::position::Slot;
 use crate::format::record;
 use crate::format::record::HeaderPairs;
 use crate::format::segment::SegmentHeader;
@@ -86,12 +89,40 @@ pub fn manifest(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(manifest.encode())
 }
 
+/// A slot of a consumer's position, if one was written.
+#[must_use]
+pub fn position(bytes: &[u8; 64]) -> Option<Vec<u8>> {
+    let slot = Slot::decode(bytes).ok()??;
+    Some(slot.encode().to_vec())
+}
+
 /// The name of a segment or an index.
 #[must_use]
 pub fn name(name: &OsStr) -> Option<String> {
     match names::parse(name)? {
         Name::Segment { base_offset, segment_id } => Some(names::segment(base_offset, segment_id)),
         Name::Index { base_offset, segment_id } => Some(names::index(base_offset, segment_id)),
-        Name::Lock | Name::Manifest | Name::ManifestNext => name.to_str().map(str::to_owned),
+        Name::Lock | Name::Manifest | Name::ManifestNext | Name::SegmentNext => {
+            name.to_str().map(str::to_owned)
+        }
     }
+}
+
+/// The notices of a lock file: the latest of them.
+#[must_use]
+pub fn notice(bytes: &[u8]) -> Option<Vec<u8>> {
+    let notice = Notice::latest(bytes)?;
+    let NoticeMarks { end, written, durable, shown } = notice.marks;
+    assert!(durable <= written && written <= end && shown <= written);
+    // What a reader and the next writer ask of it.
+    let mut lowest = notice.points.lowest_end_since(0);
+    for seen in [1, notice.points.epoch().saturating_sub(1), notice.points.epoch()] {
+        let later = notice.points.lowest_end_since(seen);
+        assert!(later.is_none() || lowest <= later);
+        lowest = later;
+    }
+    assert_eq!(lowest, None, "no truncation is later than the last");
+    let mut points = notice.points;
+    points.cut(points.epoch().saturating_add(1), shown);
+    Some(notice.encode().to_vec())
 }

@@ -46,15 +46,20 @@
 //! - Cursors of a log opened as [`Durability::Synced`] show nothing that a power cut can take back.
 //! - A failed write or sync ends appending for good, tells everybody who waits, and leaves reading
 //!   as it was; opening again finds out what the disk really holds. A full disk ends nothing.
+//! - [Compaction], if it is asked for, keeps the last record of each key, at its own offset, while
+//!   appends and readers go on; by itself when enough has changed, or by [`Log::compact`].
 //! - Opening takes time and memory for the active segment, however long the log is.
+//! - A [`Consumer`] keeps its place in the log's directory. After a crash it goes on where it
+//!   committed last, and [retention](Retention::keep_unread) can wait for it.
 //!
-//! What is assumed of the medium is written down at [`storage`]. Not there yet: compaction, named
-//! consumers, readers in other processes.
+//! [`LogReader`] reads a log from any process and follows whoever writes to it.
+//!
+//! What is assumed of the medium is written down at [`storage`].
 //!
 //! # Features
 //!
-//! - `tracing`: what happens to a log (opened, closed, cut, kept in shape, failed) as events of the
-//!   crate `tracing`, with the target `stratalog`. Appends and reads send none.
+//! - `tracing`: what happens to a log (opened, closed, cut, compacted, kept in shape, failed) as
+//!   events of the crate `tracing`, with the target `stratalog`. Appends and reads send none.
 //!
 //! # Where to begin
 //!
@@ -62,10 +67,14 @@
 //! The bytes on disk are specified in `docs/FORMAT.md` of the repository.
 
 mod bugs;
+mod checkpoint;
 mod commit;
+mod compaction;
+mod consumers;
 mod cursor;
 mod error;
 mod events;
+mod follow;
 mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -78,13 +87,20 @@ mod segment;
 mod state;
 pub mod storage;
 mod sync;
+mod tools;
 mod units;
 
 #[cfg(stratalog_bugs)]
 pub use bugs::SEEDED_BUGS;
+pub use compaction::CompactionReport;
+pub use compaction::LeftAside;
+pub use cursor::Consumer;
 pub use cursor::Cursor;
 pub use cursor::Entry;
 pub use cursor::EntryBuf;
+#[cfg(feature = "stream")]
+pub use cursor::EntryStream;
+pub use cursor::Follow;
 pub use cursor::Headers;
 pub use cursor::Iter;
 pub use cursor::Seek;
@@ -92,13 +108,18 @@ pub use cursor::Wait;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
+pub use log::ConsumerInfo;
+pub use log::Frames;
 pub use log::Log;
+pub use log::LogReader;
 pub use log::MaintenanceReport;
 pub use log::SegmentInfo;
 pub use log::Stats;
+pub use options::Compaction;
 pub use options::Durability;
 pub use options::Maintenance;
 pub use options::Options;
+pub use options::Progress;
 pub use options::ReadMode;
 pub use record::IntoBytes;
 pub use record::Record;
@@ -106,6 +127,14 @@ pub use retention::Kept;
 pub use retention::Retention;
 pub use retention::RetentionReport;
 pub use state::Recovery;
+pub use tools::Damage;
+pub use tools::Keep;
+pub use tools::RepairOptions;
+pub use tools::RepairReport;
+pub use tools::VerifyOptions;
+pub use tools::VerifyReport;
+pub use tools::repair;
+pub use tools::verify;
 pub use units::Offset;
 pub use units::Position;
 pub use units::Timestamp;

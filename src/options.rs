@@ -1,5 +1,10 @@
 //! What can be set about a log: numbers with their limits, and the two seams.
 
+mod compaction;
+
+pub use compaction::Compaction;
+pub use compaction::Progress;
+
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
@@ -40,6 +45,7 @@ pub struct Options {
     pub(crate) sync_interval: Duration,
     pub(crate) read_mode: ReadMode,
     pub(crate) maintenance: Maintenance,
+    pub(crate) compaction: Option<Compaction>,
     pub(crate) retention: Retention,
     pub(crate) on_background_error: OnError,
     pub(crate) storage: Arc<dyn Storage>,
@@ -128,6 +134,7 @@ impl Options {
             sync_interval: Self::SYNC_INTERVAL,
             read_mode: ReadMode::default(),
             maintenance: Maintenance::default(),
+            compaction: None,
             retention: Retention::new(),
             on_background_error: OnError::default(),
             storage: Arc::new(FsStorage::new()),
@@ -158,8 +165,8 @@ impl Options {
         self
     }
 
-    /// The largest batch, or single record, in encoded bytes: 64 bytes to 1 GiB. What is larger
-    /// is [`TooLarge`](ErrorKind::TooLarge).
+    /// The largest batch, or single record, in encoded bytes: 64 bytes to 1 GiB less 16 bytes.
+    /// What is larger is [`TooLarge`](ErrorKind::TooLarge).
     /// Default: [`MAX_BATCH_BYTES`](Options::MAX_BATCH_BYTES).
     pub fn max_batch_bytes(mut self, bytes: u64) -> Self {
         self.max_batch_bytes = bytes;
@@ -199,6 +206,15 @@ impl Options {
         self
     }
 
+    /// Whether and how the log is compacted: of the records with the same key, the last one stays.
+    /// With [`Maintenance::Background`] by itself, when [it is due](Compaction::dirty_ratio); else
+    /// by [`Log::maintain`](crate::Log::maintain), and by [`Log::compact`](crate::Log::compact) at
+    /// any time. Default: it is not.
+    pub fn compaction(mut self, compaction: Compaction) -> Self {
+        self.compaction = Some(compaction);
+        self
+    }
+
     /// What the log may forget. Default: nothing.
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
@@ -228,13 +244,14 @@ impl Options {
     /// Checks every number against its limits.
     pub(crate) fn validate(&self) -> Result<()> {
         check("segment_bytes", self.segment_bytes, 256..=2 << 30)?;
-        check("max_batch_bytes", self.max_batch_bytes, 64..=1 << 30)?;
+        // Compaction may put a step in front of a record, which has to fit into a frame then too.
+        check("max_batch_bytes", self.max_batch_bytes, 64..=(1 << 30) - 16)?;
         // Not more records than a frame's durable gap can count: one takes two bytes or more.
         check("max_unsynced_bytes", self.max_unsynced_bytes, 1..=4 << 30)?;
         if self.sync_interval.is_zero() {
             return Err(Error::new(ErrorKind::InvalidInput, "sync_interval is zero"));
         }
-        Ok(())
+        self.compaction.as_ref().map_or(Ok(()), Compaction::validate)
     }
 }
 

@@ -30,6 +30,8 @@ use std::time::Duration;
 pub struct Retention {
     pub(crate) max_age: Option<Duration>,
     pub(crate) max_bytes: Option<u64>,
+    pub(crate) keep_unread: bool,
+    pub(crate) unread_cap_bytes: Option<u64>,
 }
 
 impl Retention {
@@ -43,6 +45,10 @@ impl Retention {
     ///
     /// A clock that jumps ahead makes records old: what it removes does not come back when the
     /// clock does.
+    ///
+    /// Compaction puts what is left of old segments together with younger records, as long as a
+    /// segment has room. So the value of a key that is not written any more may stay while others
+    /// are written; a tombstone removes it.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
@@ -54,6 +60,36 @@ impl Retention {
         self.max_bytes = Some(bytes);
         self
     }
+
+    /// Whether a segment that is to go for its age or the log's size stays until each named
+    /// [consumer](crate::Consumer) has committed all of it. It goes with the commit of the last of
+    /// them. A consumer whose position cannot be read has committed nothing; if there are no
+    /// consumers, none is waited for. Default: `false`.
+    ///
+    /// With [`max_age`](Retention::max_age) of zero a segment goes as soon as all have read it, as
+    /// an outbox wants it.
+    #[expect(clippy::fn_params_excessive_bools, reason = "the name says what the bool means")]
+    pub fn keep_unread(mut self, keep: bool) -> Self {
+        self.keep_unread = keep;
+        self
+    }
+
+    /// How much may stay only because it is unread: when the segments from the oldest unread one on
+    /// are more than that, [`keep_unread`](Retention::keep_unread) holds for the oldest no longer,
+    /// and the consumers that have not read it are passed. They are told by an error, and the
+    /// report names them. Default: no limit.
+    pub fn unread_cap_bytes(mut self, bytes: u64) -> Self {
+        self.unread_cap_bytes = Some(bytes);
+        self
+    }
+}
+
+/// A consumer, as far as retention minds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reader {
+    pub(crate) name: String,
+    /// Below it all is read; `None` if nobody knows.
+    pub(crate) committed: Option<Offset>,
 }
 
 /// What retention removed, and why it stopped where it did.
@@ -70,6 +106,10 @@ pub struct RetentionReport {
     pub start_offset: Offset,
     /// Why the oldest segment that is left stays; `None` if none is left.
     pub kept: Option<Kept>,
+    /// The consumers for which it stays: they have not committed all of it.
+    pub blocked_by: Vec<String>,
+    /// The consumers that had not committed all of what was removed.
+    pub passed: Vec<String>,
 }
 
 /// Why a segment stays.
@@ -78,6 +118,9 @@ pub struct RetentionReport {
 pub enum Kept {
     /// It is the active one.
     Active,
+    /// A consumer has not committed all of it;
+    /// [`blocked_by`](RetentionReport::blocked_by) says which.
+    Unread,
     /// Neither its age nor the size of the log asks for it to go. It is too old from this time on,
     /// if there is a maximal age.
     Within(Option<Timestamp>),
@@ -88,7 +131,11 @@ impl fmt::Display for RetentionReport {
         let Self { removed_segments, removed_records, removed_bytes, start_offset, .. } = self;
         write!(f, "removed {removed_segments} segments with {removed_records} records and ")?;
         write!(f, "{removed_bytes} bytes; the log starts at {start_offset}")?;
+        if !self.passed.is_empty() {
+            write!(f, "; passed: {}", self.passed.join(", "))?;
+        }
         match self.kept {
+            Some(Kept::Unread) => write!(f, ", unread by {}", self.blocked_by.join(", ")),
             None => f.write_str(" and is empty"),
             Some(Kept::Active) => f.write_str(" with its active segment"),
             Some(Kept::Within(None)) => f.write_str(", within its size"),
@@ -102,6 +149,7 @@ pub(crate) fn plan(
     rows: &[Row],
     start: Offset,
     retention: &Retention,
+    readers: &[Reader],
     now: Timestamp,
 ) -> RetentionReport {
     let mut bytes: u64 = rows.iter().map(|row| row.byte_len).sum();
@@ -118,6 +166,17 @@ pub(crate) fn plan(
             report.kept = Some(Kept::Within(expires_at));
             break;
         }
+        if retention.keep_unread {
+            let slow = unread_by(readers, row);
+            let capped = retention.unread_cap_bytes.is_some_and(|cap| bytes > cap);
+            if !slow.is_empty() && !capped {
+                report.kept = Some(Kept::Unread);
+                report.blocked_by = slow;
+                break;
+            }
+            // Who has not read this one has not read those behind it: there are more each time.
+            report.passed = slow;
+        }
         bytes -= row.byte_len;
         report.removed_segments += 1;
         report.removed_bytes += row.byte_len;
@@ -126,6 +185,12 @@ pub(crate) fn plan(
         report.start_offset = row.end_offset.max(start);
     }
     report
+}
+
+/// The readers that are not through with a segment.
+fn unread_by(readers: &[Reader], row: &Row) -> Vec<String> {
+    let is_slow = |reader: &&Reader| reader.committed.is_none_or(|at| at < row.end_offset);
+    readers.iter().filter(is_slow).map(|reader| reader.name.clone()).collect()
 }
 
 /// Whether the active segment is to end although nothing is appended: for its own age, or because
@@ -170,7 +235,7 @@ fn idle_end(
 
 #[cfg(test)]
 mod tests {
-    use super::{Kept, Retention, ends_idle, next_due, plan};
+    use super::{Kept, Reader, Retention, RetentionReport, ends_idle, next_due, plan};
     use crate::format::manifest::Row;
     use crate::format::manifest::RowState;
     use crate::units::Offset;
@@ -189,6 +254,8 @@ mod tests {
             first_appended_at: secs(nth * 10),
             last_appended_at: secs(nth * 10 + 9),
             record_count: 10,
+            compacted_at: None,
+            tombstone_count: 0,
             state: if nth + 1 == count { RowState::Active } else { RowState::Sealed },
         };
         (0..count).map(row).collect()
@@ -200,7 +267,7 @@ mod tests {
 
     /// How many segments go at a time, and what is said of the first that stays.
     fn planned(retention: Retention, now: u64) -> (u64, Option<Kept>) {
-        let report = plan(&rows(5), Offset::ZERO, &retention, secs(now));
+        let report = plan(&rows(5), Offset::ZERO, &retention, &[], secs(now));
         assert_eq!(report.removed_bytes, 1000 * report.removed_segments);
         assert_eq!(report.removed_records, 10 * report.removed_segments);
         assert_eq!(report.start_offset, Offset::new(10 * report.removed_segments));
@@ -240,12 +307,60 @@ mod tests {
         assert_eq!(planned(retention, 135).0, 3);
     }
 
+    /// All but the active segment of five is to go; consumers stand at these places.
+    fn planned_for(retention: Retention, committed: &[Option<u64>]) -> RetentionReport {
+        let readers: Vec<_> = committed
+            .iter()
+            .zip(["a", "b", "c"])
+            .map(|(at, name)| Reader { name: name.into(), committed: at.map(Offset::new) })
+            .collect();
+        plan(&rows(5), Offset::ZERO, &retention.max_bytes(0), &readers, secs(0))
+    }
+
+    #[test]
+    fn what_a_consumer_has_not_committed_stays_if_that_is_asked() {
+        let planned = |retention, committed: &[Option<u64>]| {
+            let report = planned_for(retention, committed);
+            assert!(report.passed.is_empty());
+            (report.removed_segments, report.kept, report.blocked_by.join(""))
+        };
+        let keep = Retention::new().keep_unread(true);
+        let (active, unread) = (Some(Kept::Active), Some(Kept::Unread));
+        assert_eq!(planned(Retention::new(), &[Some(0)]), (4, active, String::new()));
+        assert_eq!(planned(keep, &[]), (4, active, String::new()));
+        assert_eq!(planned(keep, &[Some(40)]), (4, active, String::new()));
+        assert_eq!(planned(keep, &[Some(39), Some(40)]), (3, unread, "a".into()));
+        assert_eq!(planned(keep, &[Some(50), Some(10), Some(19)]), (1, unread, "bc".into()));
+        assert_eq!(planned(keep, &[Some(9)]), (0, unread, "a".into()));
+        // Nobody knows where it stands.
+        assert_eq!(planned(keep, &[Some(50), None]), (0, unread, "b".into()));
+        // Less than all is to go, and has been read.
+        let report = plan(&rows(5), Offset::ZERO, &keep.max_bytes(4000), &[], secs(0));
+        assert_eq!((report.removed_segments, report.kept), (1, Some(Kept::Within(None))));
+    }
+
+    #[test]
+    fn over_the_cap_the_slow_are_passed() {
+        let planned = |cap, committed: &[Option<u64>]| {
+            let retention = Retention::new().keep_unread(true).unread_cap_bytes(cap);
+            let report = planned_for(retention, committed);
+            (report.removed_segments, report.blocked_by.join(""), report.passed.join(""))
+        };
+        assert_eq!(planned(5000, &[Some(0)]), (0, "a".into(), String::new()));
+        assert_eq!(planned(4999, &[Some(0)]), (1, "a".into(), "a".into()));
+        assert_eq!(planned(3000, &[Some(0), Some(50)]), (2, "a".into(), "a".into()));
+        assert_eq!(planned(0, &[Some(0), Some(50), None]), (4, String::new(), "ac".into()));
+        // What was read goes first, and does not count.
+        assert_eq!(planned(3000, &[Some(20), Some(25)]), (2, "ab".into(), String::new()));
+        assert_eq!(planned(2999, &[Some(20), Some(35)]), (3, "ab".into(), "a".into()));
+    }
+
     #[test]
     fn deleted_records_are_not_counted_again() {
         let retention = Retention::new().max_bytes(4000);
-        let report = plan(&rows(5), Offset::new(7), &retention, secs(0));
+        let report = plan(&rows(5), Offset::new(7), &retention, &[], secs(0));
         assert_eq!((report.removed_records, report.start_offset), (3, Offset::new(10)));
-        let report = plan(&[], Offset::new(7), &retention, secs(0));
+        let report = plan(&[], Offset::new(7), &retention, &[], secs(0));
         assert_eq!((report.removed_segments, report.start_offset, report.kept), {
             (0, Offset::new(7), None)
         });

@@ -94,5 +94,7 @@ fn limits(criterion: &mut Criterion) {
     row(&mut group, "pwrite_fdatasync_prefilled", elements(), round);
     let round = || limits::fdatasync_growing(count);
     row(&mut group, "fdatasync_growing", elements(), round);
+    let round = || limits::overwrite_fdatasync(count);
+    row(&mut group, "overwrite_fdatasync", elements(), round);
     group.finish();
 }

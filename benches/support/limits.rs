@@ -83,6 +83,20 @@ pub(crate) fn fdatasync_growing(count: u64) -> Duration {
     timed(|| write_and_sync(&file, &lone, count))
 }
 
+/// One overwrite of 64 bytes and one `fdatasync` each, always in the same place.
+pub(crate) fn overwrite_fdatasync(count: u64) -> Duration {
+    let (dir, bytes) = (scratch(), [7; 64]);
+    let file = File::create(dir.path().join("limit")).unwrap();
+    file.write_all_at(&[0; 4096], 0).unwrap();
+    file.sync_data().unwrap();
+    timed(|| {
+        for _ in 0..count {
+            file.write_all_at(&bytes, 0).unwrap();
+            file.sync_data().unwrap();
+        }
+    })
+}
+
 fn write_and_sync(file: &File, bytes: &[u8], count: u64) {
     for nth in 0..count {
         file.write_all_at(bytes, nth * bytes.len() as u64).unwrap();

@@ -90,7 +90,7 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> Duration {
 }
 
 /// A log in `dir` that has its first segment already: making it belongs to no round.
-fn begun(dir: &Path, options: Options, value: &[u8]) -> Log {
+pub(crate) fn begun(dir: &Path, options: Options, value: &[u8]) -> Log {
     let log = options.open(dir).unwrap();
     log.append_with(Durability::Synced, value).unwrap();
     log

@@ -5,14 +5,16 @@
 //! nightly compiler. The seeds in `seeds/` are made by `examples/seeds.rs` from real structures.
 
 mod codecs;
+mod consumer;
 mod input;
 mod mutation;
 mod open;
 mod ops;
+mod repair;
 pub mod seeds;
 mod world;
 
-#[expect(dead_code, unused_imports, reason = "the words of the tests; not every one is used here")]
+#[expect(dead_code, reason = "the words of the tests; not every one is used here")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
@@ -22,9 +24,13 @@ pub mod targets {
     pub use crate::codecs::frame;
     pub use crate::codecs::index;
     pub use crate::codecs::manifest;
+    pub use crate::codecs::notice;
     pub use crate::codecs::segment;
+    pub use crate::codecs::wire;
+    pub use crate::consumer::consumer;
     pub use crate::open::open;
     pub use crate::ops::ops;
+    pub use crate::repair::repair;
 }
 
 /// Name and function of each target that must not fail.
@@ -32,7 +38,11 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("frame", targets::frame),
     ("index", targets::index),
     ("manifest", targets::manifest),
+    ("notice", targets::notice),
     ("segment", targets::segment),
+    ("consumer", targets::consumer),
+    ("wire", targets::wire),
     ("open", targets::open),
     ("ops", targets::ops),
+    ("repair", targets::repair),
 ];

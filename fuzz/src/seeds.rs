@@ -1,9 +1,15 @@
 //! The inputs that fuzzing begins with, made from real structures.
 
 use crate::support::image::Image;
+use crate::support::replica::Wire;
+use crate::support::replica::shipped;
 use crate::world::WORLDS;
 use crate::world::long_index;
+use crate::world::position_files;
 use std::path::PathBuf;
+use std::sync::Arc;
+use stratalog::storage::{MemoryStorage, OpenMode, Storage};
+use stratalog::{Offset, Options};
 
 /// Where the seeds of a target are.
 #[must_use]
@@ -18,8 +24,11 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "frame" => frames(),
         "index" => indexes(),
         "manifest" => files("MANIFEST", 1),
+        "notice" => notices(),
         "segment" => segments(),
-        "open" => damages(),
+        "consumer" => positions(),
+        "wire" => shipments(),
+        "open" | "repair" => damages(),
         "ops" => histories(),
         _ => vec![("whole".into(), b"CAN\x03abc".to_vec())],
     }
@@ -37,6 +46,52 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     frames
 }
 
+/// One byte of switches, then what a log ships: of each world all, and some holes.
+fn shipments() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for (nth, world) in WORLDS.iter().enumerate() {
+        let log = world.image.open().expect("it is sound");
+        let bytes = shipped(&log, log.start_offset());
+        let head = &bytes[..bytes.len().min(1500)];
+        all.push((format!("world-{nth}"), [&[1], head].concat()));
+    }
+    let holes = [Wire::hole(0, 3), Wire::values(3, 7, &[b"a", b"bc"]), Wire::hole(5, u32::MAX)];
+    let holes = holes.iter().flat_map(Wire::bytes);
+    all.push(("holes".into(), [1].into_iter().chain(holes).collect()));
+    all
+}
+
+/// One byte of switches, then a lock file: none, one that a log has left, and others made of it by
+/// hand.
+fn notices() -> Vec<(String, Vec<u8>)> {
+    let storage = Arc::new(MemoryStorage::new());
+    let log = Options::new().storage(storage.clone()).open("/log").unwrap();
+    let read = || {
+        let lock = storage.open("/log/LOCK".as_ref(), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; 448];
+        assert_eq!(lock.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        // Another one in each life.
+        for session in [32, 288] {
+            bytes[session..session + 8].copy_from_slice(&7_u64.to_le_bytes());
+            bytes[session - 16..session].fill(1);
+            // The switch has the checksum made anew.
+            bytes[session - 20..session - 16].fill(0);
+        }
+        [&[1], &bytes[..]].concat()
+    };
+    let mut all = vec![("none".into(), vec![0]), ("new".into(), read())];
+    for nth in 0..9 {
+        log.append_batch(["a", "b"]).unwrap();
+        log.truncate_to(Offset::from(nth)).unwrap();
+        if nth % 4 == 0 {
+            all.push((format!("cut-{nth}"), read()));
+        }
+    }
+    log.close().unwrap();
+    all.push(("closed".into(), read()));
+    all
+}
+
 fn indexes() -> Vec<(String, Vec<u8>)> {
     let mut all = files(".index", 3);
     all.push(("long".into(), [&[3][..], &long_index()].concat()));
@@ -51,6 +106,20 @@ fn files(suffix: &str, switches: u8) -> Vec<(String, Vec<u8>)> {
         })
     });
     all.collect()
+}
+
+/// Two slots: one was never written, the second counts, the first counts, one is damaged.
+fn positions() -> Vec<(String, Vec<u8>)> {
+    let files = position_files().into_iter().enumerate();
+    let slots = |file: &[u8]| [&file[..64], &file[4096..4160]].concat();
+    let mut all: Vec<_> = files
+        .map(|(nth, file)| (format!("committed-{nth}"), [&[12][..], &slots(&file)].concat()))
+        .collect();
+    let (_, last) = all.last().expect("there are some").clone();
+    all.push(("sealed".into(), [&[15][..], &last[1..]].concat()));
+    all.push(("foreign".into(), [&[3][..], &last[1..]].concat()));
+    all.push(("longer".into(), [&[31][..], &last[1..], b"x"].concat()));
+    all
 }
 
 fn segments() -> Vec<(String, Vec<u8>)> {

@@ -1,5 +1,6 @@
 //! The logs that the targets damage: small, with all a record can have, the same in every run.
 
+use crate::consumer::NAME;
 use crate::support::append_all;
 use crate::support::clock::ManualClock;
 use crate::support::faulty::FaultyStorage;
@@ -11,9 +12,10 @@ use crate::support::image::tiny;
 use crate::support::model::Row;
 use crate::support::records;
 use crate::support::secs;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use stratalog::storage::Storage;
-use stratalog::{Durability, Log, Options, Record};
+use stratalog::storage::{OpenMode, Storage};
+use stratalog::{Durability, Log, Options, Record, Seek};
 
 /// A log and what is in it.
 pub(crate) struct World {
@@ -103,6 +105,24 @@ pub(crate) fn long_index() -> Vec<u8> {
     log.close().unwrap();
     let image = image(&machine);
     image.0[&image.indexes()[0]].clone()
+}
+
+/// The file of a position after each of some commits to the closed log.
+pub(crate) fn position_files() -> Vec<Vec<u8>> {
+    let storage = Arc::new(WORLDS[0].image.storage());
+    let log = tiny(Arc::clone(&storage) as Arc<dyn Storage>).open(DIR).unwrap();
+    let mut consumer = log.consumer(NAME).unwrap();
+    let path = Path::new(DIR).join("consumers").join(NAME);
+    let mut files = Vec::new();
+    for offset in [0, 3, 7, 5] {
+        consumer.seek(Seek::Offset(offset.into())).unwrap();
+        consumer.commit().unwrap();
+        let file = storage.open(&path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; 8192];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        files.push(bytes);
+    }
+    files
 }
 
 /// A machine with dice of its own.

@@ -146,7 +146,12 @@ impl Commit {
     }
 
     /// Reaches `level` for records that were just put into the tail.
-    fn added(&self, mut front: MutexGuard<'_, Front>, len: u64, level: Durability) -> Result<()> {
+    pub(super) fn added(
+        &self,
+        mut front: MutexGuard<'_, Front>,
+        len: u64,
+        level: Durability,
+    ) -> Result<()> {
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes += len;
@@ -182,7 +187,7 @@ impl Commit {
 
     /// The front, with room for records.
     #[inline]
-    fn front_with_room(&self) -> Result<MutexGuard<'_, Front>> {
+    pub(super) fn front_with_room(&self) -> Result<MutexGuard<'_, Front>> {
         let front = self.front.lock();
         if front.has_room(self.settings.max_unsynced_bytes) {
             return Ok(front);
@@ -213,7 +218,7 @@ impl Commit {
     }
 }
 
-fn accept(level: Durability) -> Accept {
+pub(super) fn accept(level: Durability) -> Accept {
     match level {
         Durability::Buffered => Accept::AtOnce,
         Durability::Written | Durability::Synced => Accept::Later,

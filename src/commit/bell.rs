@@ -16,7 +16,17 @@ pub(crate) struct Bell {
 pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
+    pub(crate) post: Post,
     pub(crate) due: Urgency,
+}
+
+/// What readers elsewhere have not been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Post {
+    #[default]
+    Nothing,
+    /// Something that was written.
+    Late,
 }
 
 /// How soon a sync is wanted, if the log goes on.
@@ -35,6 +45,11 @@ pub(crate) enum Urgency {
 impl Bell {
     pub(crate) fn call_to_write(&self) {
         self.calls.lock().write = true;
+        self.condvar.notify_one();
+    }
+
+    pub(crate) fn call_to_post(&self) {
+        self.calls.lock().post = Post::Late;
         self.condvar.notify_one();
     }
 

@@ -88,6 +88,33 @@ impl Chunk {
         self.frames.push(frame);
     }
 
+    /// The end of the frames that are whole in a file that holds so many of the bytes, and zeros
+    /// behind them.
+    pub(crate) fn whole_to(&self, len: usize) -> Option<Offset> {
+        let is_whole = |frame: &&ChunkFrame| {
+            let missing = self.bytes.get(len..frame.end()).unwrap_or_default();
+            missing.iter().all(|byte| *byte == 0)
+        };
+        self.frames.iter().take_while(is_whole).last().map(|frame| frame.note.end_offset)
+    }
+
+    /// Whether a full disk takes its last record back.
+    pub(crate) fn ends_refusable(&self) -> bool {
+        self.frames.last().is_some_and(|frame| frame.accept == Accept::Later)
+    }
+
+    /// Whether a full disk leaves any of its records.
+    pub(crate) fn has_accepted(&self) -> bool {
+        self.frames.iter().any(|frame| frame.accept == Accept::AtOnce)
+    }
+
+    /// Accepts the frames below `end`.
+    pub(crate) fn accept_below(&mut self, end: Offset) {
+        for frame in self.frames.iter_mut().filter(|frame| frame.note.end_offset <= end) {
+            frame.accept = Accept::AtOnce;
+        }
+    }
+
     /// Drops all frames behind the last accepted one.
     pub(crate) fn keep_accepted(&mut self) {
         let kept = self

@@ -35,8 +35,14 @@ impl Drop for Held<'_> {
 }
 
 impl Commit {
-    /// Removes all records from `end` on, durably.
-    pub(crate) fn truncate_to(&self, end: Offset) -> Result<()> {
+    /// Removes all records from `end` on, durably. `before` comes first, when nothing else is in
+    /// the way any more; an error of it leaves the log as it is, and what it gives is kept until
+    /// the log has been cut.
+    pub(crate) fn truncate_to<G>(
+        &self,
+        end: Offset,
+        before: impl FnOnce() -> Result<G>,
+    ) -> Result<()> {
         self.cut(|writer, news| {
             let start = writer.start_offset();
             let log_end = self.marks.end();
@@ -49,29 +55,40 @@ impl Commit {
             if self.marks.durable() < end {
                 self.make_durable(writer, end, news)?;
             }
+            let held = before()?;
             let _syncing = self.syncing.lock();
             let last_at = self.front.lock().tail.last_at();
             let cut = writer.truncate(end, last_at, || {
                 let mut front = self.front.lock();
                 self.end_at(&mut front, end);
+                let epoch = front.points.epoch().saturating_add(1);
+                front.points.cut(epoch, end);
                 news.reached(front.waiters.take_syncers());
                 let removed = front.waiters.take_beyond(end);
                 self.count_committing(&front);
                 news.failed(removed, &out_of_range(log_end, end, (start, end)));
             });
-            self.cut_done(cut, news)
+            self.front.lock().tail.cut_back_to(writer.last_record_at());
+            // If nobody knows where the log ends now, that is known before what is held goes on.
+            let done = self.cut_done(cut, news);
+            drop(held);
+            done
         })
     }
 
     /// Removes all records below `start`, durably; beyond the end the log goes on there, empty.
     pub(crate) fn delete_before(&self, start: Offset) -> Result<()> {
-        self.delete_what(|_, _| start)
+        self.delete_what(|_, _| Ok((start, ())))
     }
 
     /// Removes all records below the offset that is chosen when nothing changes the rows any more.
-    pub(crate) fn delete_what(&self, choose: impl FnOnce(&[Row], Offset) -> Offset) -> Result<()> {
+    /// What is given with it is kept until that is done.
+    pub(crate) fn delete_what<G>(
+        &self,
+        choose: impl FnOnce(&[Row], Offset) -> Result<(Offset, G)>,
+    ) -> Result<()> {
         self.cut(|writer, news| {
-            let start = choose(&writer.rows(), writer.start_offset());
+            let (start, _held) = choose(&writer.rows(), writer.start_offset())?;
             if start <= writer.start_offset() {
                 return Ok(());
             }
@@ -102,6 +119,7 @@ impl Commit {
             self.count_committing(&front);
             news.reached(passed);
         });
+        self.front.lock().tail.cut_back_to(writer.last_record_at());
         self.cut_done(cut, news)
     }
 
@@ -111,6 +129,9 @@ impl Commit {
         self.front.lock().life.hold()?;
         let held = Held(self);
         let done = cut(&mut writer, &mut news);
+        // The next change comes after it: a reader elsewhere that finds a manifest without its
+        // notice knows that only one is missing.
+        self.post();
         drop(held);
         drop(writer);
         news.tell();

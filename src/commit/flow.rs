@@ -1,4 +1,20 @@
 //! From the tail to the files: writing chunks, and what happens when that fails.
+//!
+//! A full disk may take a part of a chunk and refuse the rest. What it took is the *residue*: whole
+//! frames perhaps, then the begin of one. Why a crash does not bring back what a caller was told is
+//! not there:
+//!
+//! - The residue is erased, and that is synced, before anybody is told.
+//! - A file system that never writes in place may refuse the zeros too. Then the frames that are
+//!   whole in the file, or would be with zeros behind the residue, stay in the log, and the errors
+//!   of their callers say where they are. Of the next frame a byte that is not zero is missing, so
+//!   no crash makes it one, and recovery looks at nothing behind it. It is taken back.
+//! - Nothing else goes into the file before the residue is erased. Otherwise the begin of a frame
+//!   that was refused and the end of the same records, appended again, could make a frame. Until
+//!   then every write is refused, and tries to erase first. If the segment ends meanwhile, the
+//!   residue lies behind the end that the manifest states, where nobody looks.
+//! - A residue that is the begin of what stays in the log is not erased: the next try writes the
+//!   same bytes.
 
 use crate::bugs::Bug;
 use crate::commit::Commit;
@@ -75,9 +91,14 @@ impl Commit {
             let Some(chunk) = chunk else { return Ok(writer.sync_target(durable)) };
             let early = Bug::PublishedBeforeWritten.is_on();
             early.then(|| self.written(Arc::clone(&chunk), news));
-            match writer.write(&chunk, purpose, durable) {
+            match self.write_chunk(writer, &chunk, purpose, news) {
                 Ok(()) if early => {}
-                Ok(()) => self.written(chunk, news),
+                Ok(()) => {
+                    self.written(chunk, news);
+                    if self.settings.shows != Mark::Durable {
+                        self.post_soon();
+                    }
+                }
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
                     return Err(self.take_back(writer, error, news));
@@ -85,6 +106,27 @@ impl Commit {
                 Err(Failure::Broken(error)) => return Err(self.poison(error, news)),
             }
         }
+    }
+
+    /// Writes the first pending chunk. If that is refused, a crash finds nothing of it but what
+    /// [`take_back`](Commit::take_back) leaves in the log.
+    fn write_chunk(
+        &self,
+        writer: &mut Writer,
+        chunk: &Chunk,
+        purpose: Purpose,
+        news: &mut News,
+    ) -> Result<(), Failure> {
+        self.erase_residue(writer, news)?;
+        let written = writer.write(chunk, purpose, self.marks.durable());
+        let Err(Failure::Refused(refused)) = written else { return written };
+        if self.front.lock().tail.keeps_first() {
+            // The same bytes are written again.
+            writer.forget_residue();
+        } else if let Err(Failure::Broken(error)) = self.erase_residue(writer, news) {
+            return Err(Failure::Broken(error));
+        }
+        Err(Failure::Refused(refused))
     }
 
     /// A chunk has been written.
@@ -101,12 +143,16 @@ impl Commit {
         news.reached(front.waiters.take_reached(Mark::Written, end));
     }
 
-    /// A write was refused, and nothing of it happened: what no caller was told is in the log goes,
-    /// and all who wait are told. Records that were accepted stay for the next try.
+    /// A write was refused: what no caller was told is in the log goes, and all who wait are told.
+    /// Records that were accepted stay for the next try.
     fn take_back(&self, writer: &mut Writer, error: Error, news: &mut News) -> Error {
         let mut front = self.front.lock();
         let (written, durable) = (self.marks.written(), self.marks.durable());
-        let first_changed = front.tail.take_back(written, durable, writer.place());
+        if let Some(end) = writer.residue_end() {
+            // They could not be erased, and a crash may bring them back.
+            front.tail.accept_below(end);
+        }
+        front.tail.take_back(written, durable, writer.place());
         let end = front.tail.end();
         self.marks.set_end(end);
         front.appended_bytes = front.written_bytes + front.tail.record_bytes();
@@ -114,11 +160,6 @@ impl Commit {
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
         drop(front);
-        let erases = first_changed && !Bug::ResidueStays.is_on();
-        if erases && let Err(error) = self.erase_residue(writer, news) {
-            news.failed(waiters, &error);
-            return error;
-        }
         for waiter in waiters {
             // What stays in the log says where it is.
             let stays = waiter.target() <= end;
@@ -130,14 +171,29 @@ impl Commit {
         error
     }
 
-    /// Removes what a refused write left in the file, durably.
-    fn erase_residue(&self, writer: &mut Writer, news: &mut News) -> Result<()> {
+    /// Removes what a refused write left in the file, durably. That may be refused too.
+    fn erase_residue(&self, writer: &mut Writer, news: &mut News) -> Result<(), Failure> {
+        if !writer.has_residue() {
+            return Ok(());
+        }
         // An error of this sync would be kept from the leader's, which runs on the same file: one
         // at a time, and the poison before the other goes on.
         let _syncing = self.syncing.lock();
         // The leader's may have failed, and then a sync of this file proves nothing.
-        self.front.lock().life.check_writable()?;
-        writer.erase_residue().map_err(|error| self.poison(error, news))
+        self.front.lock().life.check_writable().map_err(Failure::Broken)?;
+        writer.erase_residue().map_err(|failure| match failure {
+            Failure::Refused(error) => Failure::Refused(error),
+            Failure::Broken(error) => Failure::Broken(self.poison(error, news)),
+        })
+    }
+
+    /// Ends appending, because something in the directory of the log failed that no later call
+    /// would tell of; gives the error that everybody gets.
+    pub(crate) fn give_up(&self, error: Error) -> Error {
+        let mut news = News::default();
+        let error = self.poison(error, &mut news);
+        news.tell();
+        error
     }
 
     /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged

@@ -9,6 +9,7 @@ use crate::commit::waiters::Waiters;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::format::notice::Points;
 use std::mem;
 
 /// What was set about the write side.
@@ -17,6 +18,10 @@ pub(crate) struct Settings {
     pub(crate) tail: TailSettings,
     pub(crate) max_batch_bytes: u64,
     pub(crate) max_unsynced_bytes: u64,
+    /// What readers in other processes read up to: what is durable, or all that is written.
+    pub(crate) shows: Mark,
+    /// Whether there is a background thread to call.
+    pub(crate) has_background: bool,
 }
 
 impl Settings {
@@ -40,6 +45,8 @@ pub(crate) struct Front {
     pub(crate) durable_bytes: u64,
     /// How often the log was cut back or emptied.
     pub(crate) cuts: u64,
+    /// Where it was cut back, for readers in other processes.
+    pub(crate) points: Points,
     pub(crate) counters: Counters,
     /// How the background thread has been called since it last looked.
     pub(crate) rung: Urgency,
@@ -48,7 +55,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn new(tail: Tail) -> Self {
+    pub(crate) fn new(tail: Tail, points: Points) -> Self {
         Self {
             tail,
             waiters: Waiters::default(),
@@ -59,6 +66,7 @@ impl Front {
             written_bytes: 0,
             durable_bytes: 0,
             cuts: 0,
+            points,
             counters: Counters::default(),
             rung: Urgency::Never,
             called_to_write: false,

@@ -294,6 +294,8 @@ impl Commit {
         self.count_committing(&front);
         drop(front);
         drop(syncing);
+        // Before anybody is told.
+        self.post();
         Ok(())
     }
 

@@ -11,29 +11,40 @@
 
 mod append;
 mod bell;
+mod board;
 mod chunk;
 mod counters;
 mod cut;
 mod flow;
+mod frames;
 mod front;
 mod group;
 #[cfg(all(test, loom))]
 mod models;
+mod snapshot;
+mod swap;
 mod tail;
+mod turn;
 mod waiters;
 mod watermarks;
 mod writer;
 
 pub(crate) use append::Encoded;
 pub(crate) use bell::Bell;
+pub(crate) use bell::Post;
 pub(crate) use bell::Urgency;
+pub(crate) use board::Board;
+pub(crate) use board::LATE_MAX;
 pub(crate) use counters::Counters;
 pub(crate) use front::Settings;
 pub(crate) use group::Watched;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use tail::Start;
 pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
+pub(crate) use turn::Taken;
 pub(crate) use waiters::Mark;
+pub(crate) use waiters::Role;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
 pub(crate) use watermarks::Watermarks;
@@ -43,12 +54,16 @@ use crate::bugs::Bug;
 use crate::commit::front::Front;
 use crate::commit::front::Life;
 use crate::commit::tail::Tail;
+use crate::commit::turn::Turn;
 use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
 use crate::error::Error;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Row;
+use crate::format::notice::NoticeState;
+use crate::format::notice::Points;
+use crate::state::Segments;
 use crate::storage::Clock;
 use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
@@ -62,36 +77,55 @@ pub(crate) struct Commit {
     settings: Settings,
     clock: Arc<dyn Clock>,
     bell: Arc<Bell>,
+    board: Board,
+    segments: Arc<Segments>,
     marks: Watermarks,
     front: Mutex<Front>,
     writer: Mutex<Writer>,
+    /// A copy of what the writer knows of the active segment.
+    noted: Arc<Mutex<Option<Row>>>,
     /// Held while a segment is synced, until what came of it is known to all: the system tells of
     /// a failure once.
     syncing: Mutex<()>,
     /// How many commits wait for the next sync; a copy for the leader, who looks without the lock.
     committing: AtomicUsize,
+    looking: Turn,
+}
+
+/// What the write side works with.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) board: Board,
+    /// The truncations that the board tells of.
+    pub(crate) points: Points,
 }
 
 impl Commit {
-    pub(crate) fn new(
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-        bell: Arc<Bell>,
-        start: Start,
-        writer: Writer,
-    ) -> Self {
+    pub(crate) fn new(settings: Settings, tools: Tools, start: Start, writer: Writer) -> Self {
+        let Tools { clock, bell, board, points } = tools;
         let marks = Watermarks::new(start.end);
         let tail = Tail::new(settings.tail, start, writer.place());
         Self {
             settings,
             clock,
             bell,
+            board,
+            segments: Arc::clone(writer.segments()),
             marks,
-            front: Mutex::new(Front::new(tail)),
+            noted: writer.noted(),
+            front: Mutex::new(Front::new(tail, points)),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
             committing: AtomicUsize::new(0),
+            looking: Turn::new(),
         }
+    }
+
+    /// The turn to look at the marks again and again; `None` if another thread does.
+    pub(crate) fn turn_to_look(&self) -> Option<Taken<'_>> {
+        self.looking.take()
     }
 
     pub(crate) fn marks(&self) -> &Watermarks {
@@ -118,6 +152,21 @@ impl Commit {
         }
     }
 
+    /// The rows of the segments, the active one as it was after a write that came last or is
+    /// under way. Waits for no write, sync or roll.
+    pub(crate) fn noted_rows(&self, segments: &Segments) -> Vec<Row> {
+        // Before the list: of a segment that has ended meanwhile the list knows all.
+        let noted = *self.noted.lock();
+        let mut rows = segments.state().manifest.rows.clone();
+        if let (Some(row), Some(noted)) = (rows.last_mut(), noted)
+            && row.is_active()
+            && row.segment_id == noted.segment_id
+        {
+            *row = noted;
+        }
+        rows
+    }
+
     /// The rows of the segments, the active one as it is now.
     pub(crate) fn rows(&self) -> Vec<Row> {
         self.writer.lock().rows()
@@ -128,6 +177,7 @@ impl Commit {
         self.sync()?;
         let mut news = News::default();
         let rolled = self.roll_with(&mut self.writer.lock(), &mut news);
+        self.post();
         news.tell();
         rolled
     }
@@ -180,6 +230,9 @@ impl Commit {
         drop(front);
         drop(syncing);
         drop(writer);
+        if closed.is_ok() {
+            self.post_as(NoticeState::Closed);
+        }
         news.tell();
         closed
     }
@@ -191,7 +244,7 @@ impl Commit {
         offset: Offset,
         hint: Option<(Offset, usize)>,
         out: &mut Vec<u8>,
-    ) -> Option<(TailSpan, usize)> {
+    ) -> Option<TailSpan> {
         self.front.lock().tail.copy(offset, hint, out)
     }
 

@@ -5,6 +5,7 @@
 use crate::commit::bell::Bell;
 use crate::commit::bell::Calls;
 use crate::commit::bell::Urgency;
+use crate::commit::turn::Turn;
 use crate::commit::waiters::Role;
 use crate::commit::waiters::Told;
 use crate::commit::waiters::Waiter;
@@ -103,6 +104,29 @@ fn a_thread_is_told_and_leads() {
         }
         teller.join().unwrap();
         assert_eq!(leader.join().unwrap(), led);
+    });
+}
+
+/// Two never have the turn, and it comes back.
+#[test]
+fn one_at_a_time_looks() {
+    explore("one at a time looks", || {
+        let shared = Arc::new((Turn::new(), AtomicUsize::new(0)));
+        let look = |shared: &(Turn, AtomicUsize)| {
+            let taken = shared.0.take();
+            if taken.is_some() {
+                assert_eq!(shared.1.fetch_add(1, Ordering::Relaxed), 0);
+                shared.1.fetch_sub(1, Ordering::Relaxed);
+            }
+            taken.is_some()
+        };
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || look(&shared))
+        };
+        let looked = look(&shared);
+        assert!(other.join().unwrap() || looked);
+        assert!(look(&shared));
     });
 }
 

@@ -121,6 +121,15 @@ impl Waiter {
         }
     }
 
+    /// As [`wait_for`](Waiter::wait_for), but gives up when it is woken for whatever reason.
+    pub(crate) fn wait_once(&self, timeout: Duration) -> Option<Told> {
+        let wake = || Wake::Thread(thread::current());
+        self.look(wake).or_else(|| {
+            thread::park_timeout(timeout);
+            self.look(wake)
+        })
+    }
+
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<()>> {
         match self.look(|| Wake::Task(waker.clone())) {
             Some(Told::Failed(error)) => Poll::Ready(Err(error)),
@@ -301,7 +310,16 @@ impl Waiters {
 
     /// Forgets a waiter that gave up.
     pub(crate) fn remove(&mut self, mark: Mark, waiter: &Arc<Waiter>) {
-        self.queue(mark).retain(|other| !Arc::ptr_eq(other, waiter));
+        let queue = self.queue(mark);
+        // Thousands may wait for the same record, and give up one after the other.
+        let start = queue.partition_point(|other| other.target < waiter.target);
+        let end = queue.partition_point(|other| other.target <= waiter.target);
+        let found = queue.range(start..end).position(|other| Arc::ptr_eq(other, waiter));
+        if let Some(place) = found {
+            // In their order, of which those with one target have none among themselves.
+            queue.swap(start + place, end - 1);
+            queue.remove(end - 1);
+        }
     }
 
     fn queue(&mut self, mark: Mark) -> &mut VecDeque<Arc<Waiter>> {

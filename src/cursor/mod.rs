@@ -6,21 +6,35 @@
 //! - It never shows a record at or above the high watermark, and never skips one in silence: what
 //!   it cannot read is an error, at which it stays.
 
+mod back;
+mod consumer;
 mod entry;
+mod follow;
+pub(crate) mod frames;
+mod iter;
+mod pace;
 mod seek;
 mod source;
+#[cfg(feature = "stream")]
+mod stream;
 mod view;
 mod wait;
 
+pub use consumer::Consumer;
+pub(crate) use consumer::ConsumerParts;
 pub use entry::Entry;
 pub use entry::EntryBuf;
 pub use entry::Headers;
+pub use follow::Follow;
+pub use iter::Iter;
 pub use seek::Seek;
+#[cfg(feature = "stream")]
+pub use stream::EntryStream;
 pub(crate) use view::View;
 pub use wait::Wait;
 
-use crate::commit::Waiter;
-use crate::commit::Watched;
+use crate::cursor::back::Marks;
+use crate::cursor::pace::Pace;
 use crate::cursor::source::Source;
 use crate::cursor::source::Span;
 use crate::error::Error;
@@ -32,7 +46,6 @@ use crate::format::record;
 use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A place in the log, from which records are read in either direction.
@@ -62,8 +75,8 @@ pub struct Cursor {
     stand: Stand,
     /// The count of the log's cuts when it last looked.
     cuts: u64,
-    /// The records of the span, for going back; filled when that is first asked for.
-    marks: Vec<Stand>,
+    marks: Marks,
+    pace: Pace,
 }
 
 /// A place in front of a record.
@@ -81,7 +94,29 @@ impl Cursor {
     pub(crate) fn new(view: View, offset: Offset) -> Self {
         let stand = Stand { offset, floor: offset, at: 0 };
         let (source, span, cuts) = (Source::default(), Span::default(), view.cuts());
-        Self { view, source, span, stand, cuts, marks: Vec::new() }
+        Self { view, source, span, stand, cuts, marks: Marks::default(), pace: Pace::default() }
+    }
+
+    /// A cursor at a place.
+    pub(crate) fn at(view: &View, seek: Seek) -> Result<Self> {
+        let mut cursor = Self::new(view.clone(), view.start());
+        cursor.seek(seek)?;
+        Ok(cursor)
+    }
+
+    /// The record at `offset`; `None` if it is not there, or may not be read yet.
+    pub(crate) fn get(view: &View, offset: Offset) -> Result<Option<EntryBuf>> {
+        view.look()?;
+        let start = view.start();
+        if offset < start {
+            return Err(out_of_range(offset, start, (start, view.end())));
+        }
+        if offset >= view.high_watermark() {
+            return Ok(None);
+        }
+        let mut cursor = Self::new(view.clone(), offset);
+        let entry = cursor.record_here()?;
+        Ok(entry.map(|entry| entry.to_buf()))
     }
 
     /// The next record, or `None` at the high watermark; later calls find what was appended since.
@@ -106,27 +141,65 @@ impl Cursor {
         Ok(Some(entry))
     }
 
+    /// As [`next`](Cursor::next), with bytes of its own.
+    fn next_buf(&mut self) -> Result<Option<EntryBuf>> {
+        Ok(self.next()?.map(|entry| entry.to_buf()))
+    }
+
+    /// The record whose offset is that of the place, if there is one. Does not look at what
+    /// follows, as [`next`](Cursor::next) does where compaction removed it.
+    pub(crate) fn record_here(&mut self) -> Result<Option<Entry<'_>>> {
+        let offset = self.stand.offset;
+        let span = loop {
+            if offset >= self.view.high_watermark() {
+                return Ok(None);
+            }
+            let loaded = self.source.load(&self.view, offset);
+            if self.cuts == self.view.cuts() {
+                let Some(span) = loaded? else { return Ok(None) };
+                break span;
+            }
+            self.catch_up()?;
+        };
+        self.enter(span);
+        self.skip_to(&span, offset)?;
+        if self.stand.at >= span.len {
+            return Ok(None);
+        }
+        let (entry, _) = decode(&self.source, &self.span, self.stand)?;
+        Ok(Some(entry).filter(|entry| entry.offset() == offset))
+    }
+
     /// The record before, or `None` at the start of the log.
     ///
     /// # Errors
     ///
     /// As [`next`](Cursor::next).
     pub fn prev(&mut self) -> Result<Option<Entry<'_>>> {
+        self.view.keep_up()?;
         let found = loop {
             if self.cuts != self.view.cuts() {
                 self.catch_up()?;
             }
+            if let Some(before) = self.marks.at_hand(self.stand.offset) {
+                break Ok(Some(before));
+            }
             let found = self.load_before();
             if self.cuts == self.view.cuts() {
-                break found?;
+                break found;
             }
         };
-        let Some(stand) = found else { return Ok(None) };
+        let Ok(Some(stand)) = found else {
+            // It has looked elsewhere, so what is at hand is not what it stands in.
+            self.stand_at(self.stand.offset);
+            return found.map(|_| None);
+        };
         self.stand = stand;
         decode(&self.source, &self.span, stand).map(|(entry, _)| Some(entry))
     }
 
     /// The offset of the place: the next record has this offset, or the first higher one there is.
+    /// Where compaction has removed the last records, looking for the next one moves it over them.
     #[must_use]
     pub fn offset(&self) -> Offset {
         self.stand.offset
@@ -139,6 +212,7 @@ impl Cursor {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for an offset outside the log; for
     /// [`Seek::Time`] as [`next`](Cursor::next). Then the cursor has not moved.
     pub fn seek(&mut self, seek: Seek) -> Result<()> {
+        self.view.look()?;
         let mut cuts = self.view.cuts();
         loop {
             let resolved = seek::resolve(&self.view, seek);
@@ -156,74 +230,52 @@ impl Cursor {
     /// Blocks until there is a record to read, or until `timeout` has passed; tells whether there
     /// is one.
     ///
+    /// A cursor of a [`LogReader`](crate::LogReader) looks for news again and again, the seldomer
+    /// the longer there was none, but every 5 ms at least. It does not end when the writer does,
+    /// for another one may come.
+    ///
     /// # Errors
     ///
     /// [`Closed`](crate::ErrorKind::Closed) when the log is closed, and
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when it fails: no record will come.
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) if the place has been truncated.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.pass_holes();
         if self.stand.offset == Offset::MAX {
             // No record ever comes there.
             return Ok(false);
         }
-        match self.watch()? {
-            Some(waiter) => wait::wait(&self.view, &waiter, timeout),
-            None => Ok(true),
-        }
+        self.wait_for_record(timeout)
     }
 
     /// As [`wait`](Cursor::wait) without a timeout, as a future for any executor. It borrows
     /// nothing from the cursor.
+    ///
+    /// The first such wait for a [`LogReader`](crate::LogReader) starts a thread that looks for
+    /// all of them, and ends when the reader and its cursors are gone.
     pub fn wait_async(&mut self) -> Wait {
-        let watched = self.watch();
-        Wait::for_watched(&self.view, watched)
+        self.pass_holes();
+        Wait::new(self.watch_place())
     }
 
-    /// A waiter for the next record; `None` if it may be read. An error if its place was cut off,
-    /// also while nobody waited.
-    fn watch(&mut self) -> Result<Option<Arc<Waiter>>> {
-        let target = self.stand.offset.checked_add(1).unwrap_or(Offset::MAX);
-        loop {
-            if self.cuts != self.view.cuts() {
-                self.catch_up()?;
-            }
-            let (view, cuts) = (&self.view, self.cuts);
-            match view.commit.watch(target, view.mark(), || view.cuts() == cuts)? {
-                Watched::Reached => return Ok(None),
-                Watched::Waiting(waiter) => return Ok(Some(waiter)),
-                Watched::Changed => {}
-            }
-        }
+    /// All records from here on, those to come too: an iterator that blocks at the end of the log.
+    #[must_use]
+    pub fn follow(self) -> Follow {
+        Follow::new(self)
     }
 
-    /// The place in front of the record before, whose span is loaded; `None` at the start.
-    fn load_before(&mut self) -> Result<Option<Stand>> {
-        let start = self.view.start();
-        loop {
-            let stand = self.stand.offset;
-            if stand < start {
-                return Err(out_of_range(stand, start, (start, self.view.end())));
-            }
-            let before = match self.span {
-                span if span.len > 0 && span.base < stand => self.mark_before(&span, stand)?,
-                _ => None,
-            };
-            match before {
-                Some(before) if before.offset >= start => return Ok(Some(before)),
-                Some(_) => return Ok(None),
-                None => {}
-            }
-            // Nothing before it in this span: on to the span in front.
-            let limit = if self.span.len > 0 { self.span.base.min(stand) } else { stand };
-            // Nor does it go back to what may not be read yet.
-            let limit = limit.min(self.view.high_watermark());
-            let Some(last) = limit.checked_sub(1).filter(|last| *last >= start) else {
-                return Ok(None);
-            };
-            let Some(span) = self.source.load_whole(&self.view, last)? else {
-                return Ok(None);
-            };
-            self.enter(span);
+    /// As [`follow`](Cursor::follow), as a stream for any executor.
+    #[cfg(feature = "stream")]
+    pub fn stream(self) -> EntryStream {
+        EntryStream::new(self)
+    }
+
+    /// Where compaction has removed all that was in front of the cursor, waiting for that offset
+    /// would end at once, and for nothing.
+    fn pass_holes(&mut self) {
+        if self.cuts == self.view.cuts() {
+            // An error is met again, and told, by who reads.
+            drop(self.load());
         }
     }
 
@@ -233,6 +285,10 @@ impl Cursor {
         loop {
             let loaded = self.load_once();
             if self.cuts == self.view.cuts() {
+                if loaded.is_err() {
+                    // It has looked elsewhere, so what is at hand is not what it stands in.
+                    self.stand_at(self.stand.offset);
+                }
                 return loaded;
             }
             // The log was cut while it was looking.
@@ -244,12 +300,16 @@ impl Cursor {
         while self.stand.at >= self.span.len {
             // Compaction may have removed the last records of the frame.
             let offset = self.stand.offset.max(self.span.end);
+            self.view.keep_up()?;
             let (start, end) = (self.view.start(), self.view.end());
             if offset < start || offset > end {
                 let nearest = nearest(offset, (start, end));
                 return Err(out_of_range(offset, nearest, (start, end)));
             }
-            if offset >= self.view.high_watermark() {
+            if offset >= self.view.high_watermark() && !self.view.reaches(offset)? {
+                self.source.run_dry();
+                // Behind the hole at the end, if there is one, so that a wait is for a record.
+                self.stand.offset = offset;
                 return Ok(false);
             }
             let Some(span) = self.source.load(&self.view, offset)? else {
@@ -308,20 +368,6 @@ impl Cursor {
         self.stand = Stand { offset, ..stand };
         Ok(())
     }
-
-    /// The place in front of the last record of the span below `offset`.
-    fn mark_before(&mut self, span: &Span, offset: Offset) -> Result<Option<Stand>> {
-        if self.marks.is_empty() {
-            let mut stand = Stand { offset: span.base, floor: span.base, at: 0 };
-            while stand.at < span.len {
-                let (entry, behind) = decode(&self.source, span, stand)?;
-                self.marks.push(Stand { offset: entry.offset(), ..stand });
-                stand = behind;
-            }
-        }
-        let after = self.marks.partition_point(|mark| mark.offset < offset);
-        Ok(after.checked_sub(1).and_then(|last| self.marks.get(last)).copied())
-    }
 }
 
 /// The record at a place in a span, and the place behind it.
@@ -333,41 +379,19 @@ fn decode<'a>(source: &'a Source, span: &Span, stand: Stand) -> Result<(Entry<'a
         Ok(record) => record,
         Err(why) => return Err(source.malformed(span, stand.floor, why)),
     };
-    let offset = stand.floor.checked_add(record.offset_step).filter(|offset| *offset < span.end);
-    let Some(offset) = offset else {
-        let why = DecodeError::Malformed("more records than the frame covers");
-        return Err(source.malformed(span, stand.floor, why));
-    };
+    let offset = placed(source, span, stand.floor, record.offset_step)?;
     let behind = offset.checked_add(1).unwrap_or(Offset::MAX);
     let at = body.len() - reader.remaining();
     let stand = Stand { offset: behind, floor: behind, at };
     Ok((Entry::new(offset, span.appended_at, record), stand))
 }
 
-/// All records from a place to the high watermark, each with bytes of its own.
-///
-/// Ends at the high watermark, and after an error.
-#[derive(Debug)]
-pub struct Iter {
-    cursor: Cursor,
-    failed: bool,
-}
-
-impl Iter {
-    pub(crate) fn new(cursor: Cursor) -> Self {
-        Self { cursor, failed: false }
-    }
-}
-
-impl Iterator for Iter {
-    type Item = Result<EntryBuf>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let next = self.cursor.next().map(|entry| entry.map(|entry| entry.to_buf())).transpose();
-        self.failed = matches!(next, Some(Err(_)));
-        next
-    }
+/// The offset of a record of a span.
+#[inline]
+fn placed(source: &Source, span: &Span, floor: Offset, step: u64) -> Result<Offset> {
+    let offset = floor.checked_add(step).filter(|offset| *offset < span.end);
+    offset.ok_or_else(|| {
+        let why = DecodeError::Malformed("more records than the frame covers");
+        source.malformed(span, floor, why)
+    })
 }

@@ -3,10 +3,12 @@
 use crate::cursor::view::View;
 use crate::error::Result;
 use crate::segment::Window;
+use crate::state::State;
 use crate::state::nearest;
 use crate::state::out_of_range;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::sync::Arc;
 
 /// A place to put a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +47,23 @@ pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
 /// The first record appended at or after `time`, in the files or in the tail.
 fn first_since(view: &View, time: Timestamp) -> Result<Option<Offset>> {
     // The tail first: what goes from there into a file meanwhile is found in the file.
-    let in_tail = view.commit.tail_since(time);
-    let state = view.segments.state();
+    let in_tail = view.tail_since(time);
+    loop {
+        let state = view.segments.state();
+        match first_in_files(view, &state, time) {
+            // A segment was removed between the two.
+            Err(_) if !Arc::ptr_eq(&state, &view.segments.state()) => {}
+            found => return Ok(found?.or(in_tail)),
+        }
+    }
+}
+
+fn first_in_files(view: &View, state: &State, time: Timestamp) -> Result<Option<Offset>> {
     for row in state.rows_since(time) {
-        let mut window = Window::new(view.segments.open(&state, row)?)?;
+        let mut window = Window::new(view.segments.open(state, row)?)?;
         if let Some(offset) = window.locate_time(time)? {
             return Ok(Some(offset));
         }
     }
-    Ok(in_tail)
+    Ok(None)
 }

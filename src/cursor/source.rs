@@ -5,9 +5,11 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
+use crate::format::frame::FrameHeader;
 use crate::segment::Frame;
 use crate::segment::Records;
 use crate::segment::Window;
+use crate::sync::hint;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::sync::Arc;
@@ -15,6 +17,12 @@ use std::sync::Arc;
 /// How often a reader looks for a record that moves from memory to a file before it concludes that
 /// it is in neither.
 const LOOKS_MAX: usize = 16;
+
+/// A reader that is as fast as the appender finds each record as it comes, and would take the lock
+/// of the tail for each. It gives this many the time to come, if they do within some microseconds.
+const COMPANY: u64 = 40;
+const COMPANY_LOOKS: u32 = 4;
+const COMPANY_PAUSES: u32 = 8;
 
 /// Bytes of records, and where more of them are.
 #[derive(Debug, Default)]
@@ -25,6 +33,8 @@ pub(crate) struct Source {
     tail: Vec<u8>,
     /// Base of the tail's frame, and where in its body the copy ended.
     tail_hint: Option<(Offset, usize)>,
+    /// Whether there has been something to read ever since it read from the tail.
+    keeps_pace: bool,
 }
 
 /// A run of records that are read from one body; by default an empty one.
@@ -50,20 +60,51 @@ impl Source {
         }
     }
 
+    /// What the frame of a span says, if it is not a copy of the tail.
+    pub(crate) fn header(&self, span: &Span) -> Option<FrameHeader> {
+        span.frame.map(|frame| frame.header)
+    }
+
     /// Forgets where it is, before a jump.
     pub(crate) fn jump(&mut self) {
         self.next_frame = None;
         self.tail_hint = None;
     }
 
+    /// There is nothing more to read.
+    pub(crate) fn run_dry(&mut self) {
+        self.keeps_pace = false;
+    }
+
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
+        match self.find(view, offset) {
+            Err(error) => self.find_anew(view, offset, error),
+            found => found,
+        }
+    }
+
+    /// After an error: where the files may have changed, it looks for them again.
+    #[cold]
+    fn find_anew(&mut self, view: &View, offset: Offset, error: Error) -> Result<Option<Span>> {
+        if !view.may_recover_from(&error)? {
+            return Err(error);
+        }
+        *self = Self::default();
+        self.find(view, offset)
+    }
+
+    #[inline]
+    fn find(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         for _ in 0..LOOKS_MAX {
-            if offset < view.commit.marks().written()
-                && let Some(frame) = self.load_frame(view, offset)?
-            {
-                self.next_frame = Some(frame.end());
-                return self.span(frame).map(Some);
+            if offset < view.written() {
+                if let Some(frame) = self.load_frame(view, offset)? {
+                    self.next_frame = Some(frame.end());
+                    return self.span(frame).map(Some);
+                }
+                if let Some(hole) = self.hole(offset) {
+                    return Ok(Some(hole));
+                }
             }
             if let Some(span) = self.load_tail(view, offset) {
                 return Ok(Some(span).filter(|span| span.end <= view.high_watermark()));
@@ -75,7 +116,10 @@ impl Source {
     /// The span whose frame holds `offset`, from the frame's first record on.
     pub(crate) fn load_whole(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         self.jump();
-        match view.commit.tail_frame(offset) {
+        if offset < view.written() {
+            return self.load(view, offset);
+        }
+        match view.tail_frame(offset) {
             Some(base) => self.load(view, base),
             None => self.load(view, offset),
         }
@@ -98,6 +142,14 @@ impl Source {
             _ => Window::new(segment)?,
         };
         self.window.insert(window).locate(offset)
+    }
+
+    /// The segment that was looked into, if it covers `offset` and compaction left nothing in it.
+    fn hole(&self, offset: Offset) -> Option<Span> {
+        let segment = self.window.as_ref()?.segment();
+        let (base, end) = (segment.base_offset(), segment.end_offset());
+        let is_hole = segment.is_hole() && (base..end).contains(&offset);
+        is_hole.then(|| Span { base, end, ..Span::default() })
     }
 
     /// The records of a frame, without those that were cut off.
@@ -127,9 +179,11 @@ impl Source {
     }
 
     fn load_tail(&mut self, view: &View, offset: Offset) -> Option<Span> {
-        let (span, skipped) = view.commit.copy_tail(offset, self.tail_hint, &mut self.tail)?;
-        let base = view.commit.tail_frame(offset).unwrap_or(offset);
-        self.tail_hint = Some((base, skipped + self.tail.len()));
+        if std::mem::replace(&mut self.keeps_pace, true) {
+            await_company(view, offset);
+        }
+        let span = view.copy_tail(offset, self.tail_hint, &mut self.tail)?;
+        self.tail_hint = Some(span.behind);
         self.next_frame = None;
         Some(Span {
             base: span.base_offset,
@@ -165,5 +219,15 @@ impl Source {
             }
             None => error,
         }
+    }
+}
+
+/// Waits a moment for records behind the one at `offset`.
+fn await_company(view: &View, offset: Offset) {
+    for _ in 0..COMPANY_LOOKS {
+        if view.high_watermark().saturating_since(offset) >= COMPANY {
+            return;
+        }
+        (0..COMPANY_PAUSES).for_each(|_| hint::spin_loop());
     }
 }

@@ -27,10 +27,10 @@ pub(crate) const ALIGNMENT: u64 = 8;
 /// allocates for a frame, and how far a segment reaches past the last place where a frame begins.
 pub(crate) const MAX_BODY_LEN: u32 = 1 << 30;
 
-/// What the header of a data frame says.
+/// What the header of a frame says: of one with records, or of a hole, which has no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    /// In bytes, without the padding; at least 1.
+    /// In bytes, without the padding; 0 in a hole.
     pub(crate) body_len: u32,
     /// Of the first record there was; compaction may have removed it.
     pub(crate) base_offset: Offset,
@@ -51,7 +51,7 @@ impl FrameHeader {
             count: self.count.into(),
             durable_gap: self.durable_gap.into(),
             body_crc: self.body_crc.into(),
-            kind: KIND_DATA,
+            kind: if self.is_hole() { KIND_HOLE } else { KIND_DATA },
             codec: CODEC_NONE,
             flags: U16::ZERO,
         };
@@ -72,6 +72,7 @@ impl FrameHeader {
             return Err(DecodeError::BadChecksum);
         }
         covered.check_known()?;
+        let kind = covered.kind;
         let header = Self {
             body_len: covered.body_len.get(),
             base_offset: Offset::new(covered.base_offset.get()),
@@ -80,7 +81,7 @@ impl FrameHeader {
             durable_gap: covered.durable_gap.get(),
             body_crc: covered.body_crc.get(),
         };
-        header.check()?;
+        header.check(kind)?;
         Ok(header)
     }
 
@@ -89,7 +90,7 @@ impl FrameHeader {
     #[inline]
     pub(crate) fn may_begin(bytes: &[u8], from: Offset) -> bool {
         RawFrameHeader::ref_from_prefix(bytes).is_ok_and(|(raw, _)| {
-            raw.covered.kind == KIND_DATA
+            matches!(raw.covered.kind, KIND_DATA | KIND_HOLE)
                 && raw.covered.codec == CODEC_NONE
                 && raw.covered.flags == U16::ZERO
                 && raw.covered.base_offset.get() >= from.get()
@@ -114,7 +115,13 @@ impl FrameHeader {
         padded(FRAME_HEADER_LEN as u64 + u64::from(self.body_len))
     }
 
-    fn check(&self) -> Result<(), DecodeError> {
+    /// Whether the offsets it covers have no record any more.
+    #[inline]
+    pub(crate) fn is_hole(&self) -> bool {
+        self.body_len == 0
+    }
+
+    fn check(&self, kind: u8) -> Result<(), DecodeError> {
         if self.count == 0 {
             return Err(DecodeError::Malformed("a frame covers no offset"));
         }
@@ -125,8 +132,12 @@ impl FrameHeader {
             return Err(DecodeError::Malformed("the durable mark of a frame is below offset 0"));
         }
         match self.body_len {
-            0 => Err(DecodeError::Malformed("a frame has no body")),
-            1..=MAX_BODY_LEN => Ok(()),
+            0 if kind != KIND_HOLE => Err(DecodeError::Malformed("a frame has no body")),
+            0 if self.body_crc != 0 => {
+                Err(DecodeError::Malformed("a hole has a checksum of what it does not have"))
+            }
+            1.. if kind == KIND_HOLE => Err(DecodeError::Malformed("a hole has a body")),
+            0..=MAX_BODY_LEN => Ok(()),
             _ => Err(DecodeError::Malformed("the body of a frame is longer than a body can be")),
         }
     }
@@ -162,7 +173,7 @@ struct RawCovered {
 
 impl RawCovered {
     fn check_known(&self) -> Result<(), DecodeError> {
-        if self.kind != KIND_DATA {
+        if !matches!(self.kind, KIND_DATA | KIND_HOLE) {
             return Err(DecodeError::Unknown("the kind of a frame"));
         }
         if self.codec != CODEC_NONE {
@@ -177,6 +188,7 @@ impl RawCovered {
 
 const KIND_NEVER: u8 = 0;
 const KIND_DATA: u8 = 1;
+const KIND_HOLE: u8 = 2;
 const CODEC_NONE: u8 = 0;
 
 const _: () = assert!(size_of::<RawFrameHeader>() == FRAME_HEADER_LEN);
@@ -236,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_must_be_understood_is_unknown() {
-        for (at, value) in [(36, 2), (37, 1), (38, 1), (39, 0x80)] {
+        for (at, value) in [(36, 3), (37, 1), (38, 1), (39, 0x80)] {
             let mut bytes = header().encode(SEED);
             bytes[at] = value;
             assert!(!FrameHeader::may_begin(&bytes, Offset::ZERO), "byte {at}");
@@ -257,6 +269,22 @@ mod tests {
         for case in cases {
             let decoded = FrameHeader::decode(&case.encode(SEED), SEED);
             assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{case:?}: {decoded:?}");
+        }
+    }
+
+    #[test]
+    fn a_hole_has_no_body_and_what_has_no_body_is_a_hole() {
+        let hole = FrameHeader { body_len: 0, body_crc: 0, ..header() };
+        let bytes = hole.encode(SEED);
+        assert_eq!(bytes[36], 2);
+        assert_eq!(FrameHeader::decode(&bytes, SEED), Ok(hole));
+        assert!(FrameHeader::may_begin(&bytes, Offset::new(1000)));
+        assert_eq!(hole.frame_len(), 40);
+        for (header, kind) in [(header(), 2), (hole, 1)] {
+            let mut bytes = header.encode(SEED);
+            bytes[36] = kind;
+            let decoded = FrameHeader::decode(&sealed(bytes, SEED), SEED);
+            assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{decoded:?}");
         }
     }
 

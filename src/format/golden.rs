@@ -98,6 +98,11 @@ fn the_manifest_says_what_the_segments_say() {
     assert_eq!((manifest.next_segment_id, manifest.truncation_epoch), (3, 1));
     assert_eq!(manifest.last_append_time, Timestamp::from_micros(1_700_000_000_070_001));
     assert_eq!((manifest.start_offset, manifest.end_offset()), (Offset::ZERO, Offset::new(413)));
+    assert_eq!(manifest.compacted_to, Offset::new(409));
+    let compacted: Vec<_> =
+        manifest.rows.iter().map(|row| (row.compacted_at, row.tombstone_count)).collect();
+    let compacted_at = Timestamp::from_micros(1_700_000_000_090_000);
+    assert_eq!(compacted, [(Some(compacted_at), 2), (None, 0)]);
     let states: Vec<_> = manifest.rows.iter().map(|row| row.state).collect();
     assert_eq!(states, [RowState::Sealed, RowState::Active]);
     for (row, files) in manifest.rows.iter().zip(&SEGMENTS) {

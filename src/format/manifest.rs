@@ -29,6 +29,7 @@ pub(crate) struct Manifest {
     pub(crate) log_id: u128,
     /// Whether the log was closed cleanly when this was written.
     pub(crate) closed: bool,
+    pub(crate) origin: Origin,
     /// Of the first readable record.
     pub(crate) start_offset: Offset,
     /// Higher than any that was used.
@@ -37,15 +38,29 @@ pub(crate) struct Manifest {
     pub(crate) last_append_time: Timestamp,
     /// How often the end was cut back.
     pub(crate) truncation_epoch: u64,
+    /// Below it, compaction has seen every key that it could read.
+    pub(crate) compacted_to: Offset,
     /// In the order of their offsets, without gaps.
     pub(crate) rows: Vec<Row>,
+}
+
+/// Who wrote the manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A log, for itself.
+    #[default]
+    Log,
+    /// A log, for a checkpoint of it, which nobody has changed since.
+    Checkpoint,
+    /// The same, before the first checkpoint in its directory was whole: there is no log yet.
+    Unfinished,
 }
 
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let header = RawHeader {
             preamble: Preamble::new(MAGIC),
-            flags: if self.closed { FLAG_CLOSED } else { U16::ZERO },
+            flags: flags(if self.closed { FLAG_CLOSED } else { 0 }, self.origin),
             // More rows than that would be refused when the manifest is read.
             row_count: u32::try_from(self.rows.len()).unwrap_or(u32::MAX).into(),
             log_id: self.log_id.into(),
@@ -53,7 +68,8 @@ impl Manifest {
             next_segment_id: self.next_segment_id.into(),
             last_append_time: self.last_append_time.as_micros().into(),
             truncation_epoch: self.truncation_epoch.into(),
-            reserved: [0; 16],
+            compacted_to: self.compacted_to.get().into(),
+            reserved: [0; 8],
         };
         let rows_len = self.rows.len() * size_of::<RawRow>();
         let mut out = Vec::with_capacity(size_of::<RawHeader>() + rows_len + size_of::<U32>());
@@ -86,11 +102,13 @@ impl Manifest {
         }
         let manifest = Self {
             log_id: header.log_id.get(),
-            closed: header.flags == FLAG_CLOSED,
+            closed: header.flags.get() & FLAG_CLOSED != 0,
+            origin: header.origin(),
             start_offset: Offset::new(header.start_offset.get()),
             next_segment_id: header.next_segment_id.get(),
             last_append_time: Timestamp::from_micros(header.last_append_time.get()),
             truncation_epoch: header.truncation_epoch.get(),
+            compacted_to: Offset::new(header.compacted_to.get()),
             rows,
         };
         manifest.check()?;
@@ -111,6 +129,9 @@ impl Manifest {
         let base_offset = self.rows.first().map_or(self.start_offset, |row| row.base_offset);
         if !(base_offset..=self.end_offset()).contains(&self.start_offset) {
             return Err(DecodeError::Malformed("the start offset is outside the segments"));
+        }
+        if self.compacted_to > self.end_offset() {
+            return Err(DecodeError::Malformed("the log ends below what was compacted"));
         }
         Ok(())
     }
@@ -144,27 +165,52 @@ struct RawHeader {
     next_segment_id: U64,
     last_append_time: I64,
     truncation_epoch: U64,
-    reserved: [u8; 16],
+    compacted_to: U64,
+    reserved: [u8; 8],
 }
 
 impl RawHeader {
     fn check_known(&self) -> Result<(), DecodeError> {
-        if self.flags != U16::ZERO && self.flags != FLAG_CLOSED {
+        let known = FLAG_CLOSED | FLAG_CHECKPOINT | FLAG_UNFINISHED;
+        if self.flags.get() & !known != 0 {
             return Err(DecodeError::Unknown("a flag of the manifest"));
         }
+        if self.flags != flags(self.flags.get() & FLAG_CLOSED, self.origin()) {
+            return Err(DecodeError::Malformed("unfinished, and no checkpoint"));
+        }
         check_reserved(&self.reserved)
+    }
+
+    fn origin(&self) -> Origin {
+        let has = |flag| self.flags.get() & flag != 0;
+        match (has(FLAG_CHECKPOINT), has(FLAG_UNFINISHED)) {
+            (true, true) => Origin::Unfinished,
+            (true, false) => Origin::Checkpoint,
+            (false, _) => Origin::Log,
+        }
     }
 }
 
 const MAGIC: &[u8; 8] = b"STRATMAN";
 
-const FLAG_CLOSED: U16 = U16::new(1);
+const FLAG_CLOSED: u16 = 1;
+const FLAG_CHECKPOINT: u16 = 2;
+const FLAG_UNFINISHED: u16 = 4;
+
+fn flags(closed: u16, origin: Origin) -> U16 {
+    let origin = match origin {
+        Origin::Log => 0,
+        Origin::Checkpoint => FLAG_CHECKPOINT,
+        Origin::Unfinished => FLAG_CHECKPOINT | FLAG_UNFINISHED,
+    };
+    U16::new(origin | closed)
+}
 
 const _: () = assert!(size_of::<RawHeader>() == 80);
 
 #[cfg(test)]
 mod tests {
-    use super::{Manifest, Row, RowState};
+    use super::{Manifest, Origin, Row, RowState};
     use crate::format::bytes::DecodeError;
     use crate::format::bytes::crc;
     use crate::units::Offset;
@@ -181,6 +227,8 @@ mod tests {
             last_appended_at: Timestamp::from_micros(9),
             record_count: 5,
             state,
+            compacted_at: None,
+            tombstone_count: 0,
         }
     }
 
@@ -188,10 +236,12 @@ mod tests {
         Manifest {
             log_id: 1 << 127 | 5,
             closed: false,
+            origin: Origin::Log,
             start_offset: Offset::new(12),
             next_segment_id: 9,
             last_append_time: Timestamp::from_micros(9),
             truncation_epoch: 2,
+            compacted_to: Offset::new(11),
             rows: vec![
                 row(8, 10, 20, RowState::Sealed),
                 row(2, 20, 30, RowState::Written),
@@ -221,7 +271,10 @@ mod tests {
         assert_eq!(empty.encode().len(), 84);
         assert_eq!(empty.end_offset(), Offset::new(12));
         assert_eq!(manifest().end_offset(), Offset::new(35));
-        for manifest in [manifest(), empty] {
+        let taken = Manifest { origin: Origin::Checkpoint, closed: true, ..manifest() };
+        let begun = Manifest { origin: Origin::Unfinished, ..manifest() };
+        assert_eq!((taken.encode()[10], begun.encode()[10]), (3, 6));
+        for manifest in [manifest(), empty, taken, begun] {
             assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
         }
     }
@@ -255,9 +308,32 @@ mod tests {
     }
 
     #[test]
+    fn nothing_behind_the_end_is_compacted() {
+        check_malformed("behind the end", |m| m.compacted_to = Offset::new(36));
+        let at_end = Manifest { compacted_to: Offset::new(35), ..manifest() };
+        assert_eq!(Manifest::decode(&at_end.encode()), Ok(at_end));
+    }
+
+    /// Offsets as in docs/FORMAT.md.
+    #[test]
+    fn what_compaction_knows_has_its_place() {
+        let mut bytes = manifest().encode();
+        bytes[64..72].copy_from_slice(&35_u64.to_le_bytes());
+        bytes[80 + 64..80 + 72].copy_from_slice(&(-7_i64).to_le_bytes());
+        bytes[80 + 72..80 + 80].copy_from_slice(&4_u64.to_le_bytes());
+        let decoded = Manifest::decode(&sealed(bytes)).unwrap();
+        assert_eq!(decoded.compacted_to, Offset::new(35));
+        let row = decoded.rows[0];
+        assert_eq!(row.compacted_at, Some(Timestamp::from_micros(-7)));
+        assert_eq!(row.tombstone_count, 4);
+        assert_eq!(decoded.rows[1].compacted_at, None);
+    }
+
+    #[test]
     fn a_row_does_not_contradict_itself() {
         check_malformed("ends before it begins", |m| m.rows[2].end_offset = Offset::new(29));
         check_malformed("more records than offsets", |m| m.rows[2].record_count = 6);
+        check_malformed("more tombstones than records", |m| m.rows[2].tombstone_count = 6);
         check_malformed("2^32 offsets", |m| {
             m.rows[2].end_offset = Offset::new(30 + (1 << 32));
         });
@@ -272,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_must_be_understood_is_unknown() {
-        for at in [10, 11, 64, 79, 80 + 56, 80 + 60, 80 + 64, 80 + 95] {
+        for at in [10, 11, 72, 79, 80 + 56, 80 + 60, 80 + 80, 80 + 95] {
             let mut bytes = manifest().encode();
             bytes[at] = 0x10;
             let decoded = Manifest::decode(&sealed(bytes));

@@ -15,7 +15,10 @@
 //! segment   the header of a .log file
 //! frame       the header of each frame in it
 //! record        the records in the body of a frame
+//! wire      frames on their way from one log to another
 //! index     a whole .index file
+//! position  the file of a consumer's position
+//! notice    what a writer says in LOCK to readers in other processes
 //! bytes     the cursor, varints, checksums and the error they all share
 //! ```
 
@@ -24,8 +27,11 @@ pub(crate) mod frame;
 pub(crate) mod index;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod notice;
+pub(crate) mod position;
 pub(crate) mod record;
 pub(crate) mod segment;
+pub(crate) mod wire;
 
 mod row;
 

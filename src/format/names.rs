@@ -10,6 +10,15 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 /// Space for the next manifest.
 pub(crate) const MANIFEST_NEXT: &str = "MANIFEST.next";
 
+/// A segment on its way into a checkpoint, in the place of a shorter copy of it.
+pub(crate) const SEGMENT_NEXT: &str = "SEGMENT.next";
+/// The directory of the consumers' positions.
+pub(crate) const CONSUMERS: &str = "consumers";
+/// A position that is being made, in that directory: no consumer has this name.
+pub(crate) const CONSUMER_NEXT: &str = ".next";
+
+const CONSUMER_NAME_LEN_MAX: usize = 128;
+
 const BASE_OFFSET_DIGITS: usize = 20;
 const SEGMENT_ID_DIGITS: usize = 8;
 
@@ -28,12 +37,33 @@ fn stem(base_offset: Offset, segment_id: u64) -> String {
     format!("{base_offset:0BASE_OFFSET_DIGITS$}-{segment_id:0SEGMENT_ID_DIGITS$}")
 }
 
+/// The name of a directory with files that a repair has set aside.
+pub(crate) fn damaged(number: u64) -> String {
+    format!("{DAMAGED}{number:0SEGMENT_ID_DIGITS$}")
+}
+
+/// The number in such a name.
+pub(crate) fn damaged_number(name: &OsStr) -> Option<u64> {
+    number(name.to_str()?.strip_prefix(DAMAGED)?, SEGMENT_ID_DIGITS)
+}
+
+const DAMAGED: &str = "damaged-";
+
+/// Whether a consumer, and the file of its position, may have this name.
+pub(crate) fn is_consumer(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=CONSUMER_NAME_LEN_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(allowed)
+}
+
 /// A file of ours, as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Lock,
     Manifest,
     ManifestNext,
+    SegmentNext,
     Segment { base_offset: Offset, segment_id: u64 },
     Index { base_offset: Offset, segment_id: u64 },
 }
@@ -45,6 +75,7 @@ pub(crate) fn parse(name: &OsStr) -> Option<Name> {
         LOCK => return Some(Name::Lock),
         MANIFEST => return Some(Name::Manifest),
         MANIFEST_NEXT => return Some(Name::ManifestNext),
+        SEGMENT_NEXT => return Some(Name::SegmentNext),
         _ => {}
     }
     let (stem, kind) = name.split_once('.')?;
@@ -67,7 +98,7 @@ fn number(text: &str, width: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, index, parse, segment};
+    use super::{Name, index, is_consumer, parse, segment};
     use crate::units::Offset;
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::ffi::OsStr;
@@ -110,6 +141,18 @@ mod tests {
         ];
         for name in names {
             assert_eq!(parse(OsStr::new(name)), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn consumers_have_names_that_every_file_system_takes() {
+        let long = "x".repeat(128);
+        for name in ["a", "billing", "A-1_b.c", "-", "_", "a.", "a..b", &long] {
+            assert!(is_consumer(name), "{name:?}");
+        }
+        let longer = "x".repeat(129);
+        for name in ["", ".", "..", ".next", "a/b", "/", "a b", "a\\b", "\u{e9}", "a\0", &longer] {
+            assert!(!is_consumer(name), "{name:?}");
         }
     }
 

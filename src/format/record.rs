@@ -98,6 +98,36 @@ pub(crate) fn encode(out: &mut Vec<u8>, record: &Record<'_>, time_delta: u64) {
     }
 }
 
+/// Appends the record that `bytes` are, moved to another place: with another offset step and
+/// another time delta in front of what stays as it is. `None` if `bytes` are no record.
+#[inline]
+pub(crate) fn put_moved(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    offset_step: u64,
+    time_delta: u64,
+) -> Option<()> {
+    let mut reader = Reader::new(bytes);
+    let flags = reader.u8().ok()?;
+    if flags & OFFSET_STEP != 0 {
+        reader.varint().ok()?;
+    }
+    if flags & TIME_DELTA != 0 {
+        reader.varint().ok()?;
+    }
+    let bit = |flag: u8, number: u64| if number != 0 { flag } else { 0 };
+    let kept = flags & !(OFFSET_STEP | TIME_DELTA);
+    out.push(kept | bit(OFFSET_STEP, offset_step) | bit(TIME_DELTA, time_delta));
+    if offset_step != 0 {
+        put_varint(out, offset_step);
+    }
+    if time_delta != 0 {
+        put_varint(out, time_delta);
+    }
+    out.extend_from_slice(bytes.get(bytes.len() - reader.remaining()..)?);
+    Some(())
+}
+
 /// The headers of a record, in their order.
 ///
 /// Never panics and never fails: a [`RecordView`] has validated headers, and on other bytes the
@@ -212,7 +242,7 @@ const RESERVED: u8 = 1 << 6 | 1 << 7;
 
 #[cfg(test)]
 mod tests {
-    use super::{HeaderPairs, RecordView, decode, encode, encoded_len};
+    use super::{HeaderPairs, RecordView, decode, encode, encoded_len, put_moved};
     use crate::format::bytes::DecodeError;
     use crate::format::bytes::Reader;
     use crate::format::golden::to_record;
@@ -325,6 +355,24 @@ mod tests {
             prop_assert_eq!(u64::try_from(bytes.len()).unwrap(), encoded_len(&record, time_delta));
             let view = decode_all(&bytes).unwrap();
             prop_assert_eq!((view.offset_step, view.time_delta), (0, time_delta));
+            prop_assert_eq!(to_record(&view), record);
+        }
+
+        /// Whatever its place was and will be, all but the place stays.
+        #[test]
+        fn a_moved_record_is_the_same_elsewhere(
+            record in records(),
+            places in proptest::array::uniform4(proptest::prop_oneof![0..2_u64, any::<u64>()]),
+        ) {
+            let [step, delta, new_step, new_delta] = places;
+            let (mut dense, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
+            encode(&mut dense, &record, 0);
+            put_moved(&mut old, &dense, step, delta).unwrap();
+            let view = decode_all(&old).unwrap();
+            prop_assert_eq!((view.offset_step, view.time_delta), (step, delta));
+            put_moved(&mut new, &old, new_step, new_delta).unwrap();
+            let view = decode_all(&new).unwrap();
+            prop_assert_eq!((view.offset_step, view.time_delta), (new_step, new_delta));
             prop_assert_eq!(to_record(&view), record);
         }
 

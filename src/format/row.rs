@@ -35,6 +35,10 @@ pub(crate) struct Row {
     /// Lower than the number of offsets where compaction removed records.
     pub(crate) record_count: u64,
     pub(crate) state: RowState,
+    /// When compaction first covered the whole segment; `None` if it has not.
+    pub(crate) compacted_at: Option<Timestamp>,
+    /// No fewer than its tombstones; says nothing unless compaction has covered it.
+    pub(crate) tombstone_count: u64,
 }
 
 /// How far what a row says can be relied on. Rows are in this order.
@@ -54,6 +58,12 @@ impl Row {
         self.state == RowState::Active
     }
 
+    /// Append time of the last record in these rows; the lowest there is without one.
+    pub(crate) fn last_record_at(rows: &[Self]) -> Timestamp {
+        let dated = rows.iter().rev().find(|row| row.record_count > 0);
+        dated.map_or(Timestamp::MIN, |row| row.last_appended_at)
+    }
+
     /// Checks what the row says about itself.
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         let Some(end) = self.end_offset.get().checked_sub(self.base_offset.get()) else {
@@ -64,6 +74,9 @@ impl Row {
         }
         if self.record_count > end {
             return Err(DecodeError::Malformed("a segment has more records than offsets"));
+        }
+        if self.tombstone_count > self.record_count {
+            return Err(DecodeError::Malformed("a segment has more tombstones than records"));
         }
         if self.first_appended_at > self.last_appended_at {
             return Err(DecodeError::Malformed("the times of a segment run backwards"));
@@ -111,7 +124,10 @@ pub(super) struct RawRow {
     last_appended_at: I64,
     record_count: U64,
     state: U32,
-    reserved: [u8; 36],
+    reserved_60: [u8; 4],
+    compacted_at: I64,
+    tombstone_count: U64,
+    reserved_80: [u8; 16],
 }
 
 impl RawRow {
@@ -130,12 +146,16 @@ impl RawRow {
             last_appended_at: row.last_appended_at.as_micros().into(),
             record_count: row.record_count.into(),
             state: state.into(),
-            reserved: [0; 36],
+            reserved_60: [0; 4],
+            compacted_at: row.compacted_at.map_or(0, Timestamp::as_micros).into(),
+            tombstone_count: row.tombstone_count.into(),
+            reserved_80: [0; 16],
         }
     }
 
     pub(super) fn row(&self) -> Result<Row, DecodeError> {
-        check_reserved(&self.reserved)?;
+        check_reserved(&self.reserved_60)?;
+        check_reserved(&self.reserved_80)?;
         let state = match self.state.get() {
             STATE_SEALED => RowState::Sealed,
             STATE_WRITTEN => RowState::Written,
@@ -151,6 +171,9 @@ impl RawRow {
             last_appended_at: Timestamp::from_micros(self.last_appended_at.get()),
             record_count: self.record_count.get(),
             state,
+            compacted_at: Some(Timestamp::from_micros(self.compacted_at.get()))
+                .filter(|at| *at != Timestamp::ZERO),
+            tombstone_count: self.tombstone_count.get(),
         })
     }
 }

@@ -35,7 +35,7 @@ impl Log {
     /// # Ok::<(), stratalog::Error>(())
     /// ```
     pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<Offset> {
-        self.append_with(self.view().level, record)
+        self.append_with(self.0.durability, record)
     }
 
     /// As [`append`](Log::append), at a durability of its own.
@@ -74,7 +74,7 @@ impl Log {
         I: IntoIterator,
         I::Item: Into<Record<'a>>,
     {
-        self.append_batch_with(self.view().level, records)
+        self.append_batch_with(self.0.durability, records)
     }
 
     /// As [`append_batch`](Log::append_batch), at a durability of its own.
@@ -108,7 +108,7 @@ impl Log {
         I: IntoIterator,
         I::Item: Into<Record<'a>>,
     {
-        self.append_at_with(self.view().level, expected_end, records)
+        self.append_at_with(self.0.durability, expected_end, records)
     }
 
     /// As [`append_at`](Log::append_at), at a durability of its own.

@@ -1,8 +1,11 @@
-//! The background threads of a log: one writes and syncs what nobody waits for; another keeps the
-//! log in shape, if there is something to keep, and may take its time.
+//! The background threads of a log: one writes and syncs what nobody waits for, and posts what
+//! readers elsewhere were not told; another keeps the log in shape, if there is something to keep,
+//! and may take its time.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
+use crate::commit::LATE_MAX;
+use crate::commit::Post;
 use crate::commit::Urgency;
 use crate::error::Error;
 use crate::error::Result;
@@ -75,11 +78,22 @@ impl Background {
 /// Writes when it is called to, and syncs when it is called to or the interval has passed.
 fn run(commit: &Commit, bell: &Bell, interval: Duration) {
     let mut due: Option<Duration> = None;
+    let mut post_due: Option<Duration> = None;
     loop {
-        let timeout = due.map(|due| due.saturating_sub(commit.monotonic()));
+        let posts_first = post_due.is_some_and(|post| due.is_none_or(|due| post <= due));
+        let first = if posts_first { post_due } else { due };
+        let timeout = first.map(|first| first.saturating_sub(commit.monotonic()));
         match bell.wait(timeout) {
             Some(calls) if calls.due == Urgency::Stop => return,
+            None if posts_first => {
+                post_due = None;
+                commit.post_late();
+                continue;
+            }
             Some(calls) => {
+                if calls.post == Post::Late {
+                    post_due = post_due.or(Some(commit.monotonic().saturating_add(LATE_MAX)));
+                }
                 if calls.write {
                     commit.write_in_background();
                 }
@@ -94,6 +108,10 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
             }
             // The interval has passed.
             None => {}
+        }
+        if post_due.take().is_some() {
+            // A sync may take long.
+            commit.post_late();
         }
         let more = commit.sync_in_background();
         due = more.then(|| commit.monotonic().saturating_add(interval));

@@ -2,18 +2,29 @@
 
 mod append;
 mod background;
+mod checkpoint;
+mod consumers;
 mod keeper;
 mod maintain;
 mod open;
+mod reader;
+mod replicate;
 mod stats;
 
+pub use consumers::ConsumerInfo;
 pub use keeper::MaintenanceReport;
+pub use reader::LogReader;
+pub use replicate::Frames;
 pub use stats::SegmentInfo;
 pub use stats::Stats;
 
 use crate::bugs::Bug;
+use crate::commit::Commit;
 use crate::cursor::Cursor;
 use crate::cursor::EntryBuf;
+#[cfg(feature = "stream")]
+use crate::cursor::EntryStream;
+use crate::cursor::Follow;
 use crate::cursor::Iter;
 use crate::cursor::Seek;
 use crate::cursor::View;
@@ -26,8 +37,6 @@ use crate::log::keeper::Keeper;
 use crate::options::Durability;
 use crate::options::Options;
 use crate::state::Recovery;
-use crate::state::out_of_range;
-use crate::storage::LockGuard;
 use crate::sync::Mutex;
 use crate::units::Offset;
 use std::fmt;
@@ -64,6 +73,8 @@ pub struct Log(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     view: View,
+    commit: Arc<Commit>,
+    durability: Durability,
     max_batch_bytes: u64,
     recovery: Recovery,
     keeper: Arc<Keeper>,
@@ -73,7 +84,7 @@ struct Handle {
 
 #[derive(Debug)]
 enum Running {
-    Open { background: Option<Background>, lock: Box<dyn LockGuard> },
+    Open { background: Option<Background> },
     Closed(Result<()>),
 }
 
@@ -106,7 +117,7 @@ impl Log {
     /// As [`wait`](Log::wait), as a future for any executor. With
     /// [`Maintenance::Manual`](crate::Maintenance::Manual) it is ready when some other call syncs.
     pub fn wait_async(&self, offset: Offset, level: Durability) -> Wait {
-        Wait::for_level(self.view(), offset, level)
+        Wait::for_level(&self.0.commit, offset, level)
     }
 
     /// Blocks until everything appended so far is synced.
@@ -124,9 +135,7 @@ impl Log {
     ///
     /// As [`Cursor::seek`].
     pub fn cursor(&self, seek: Seek) -> Result<Cursor> {
-        let mut cursor = Cursor::new(self.view().clone(), self.start_offset());
-        cursor.seek(seek)?;
-        Ok(cursor)
+        Cursor::at(self.view(), seek)
     }
 
     /// The record at `offset`; `None` if compaction removed it or it may not be read yet.
@@ -136,16 +145,7 @@ impl Log {
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) below the start; otherwise as
     /// [`Cursor::next`].
     pub fn get(&self, offset: Offset) -> Result<Option<EntryBuf>> {
-        let start = self.start_offset();
-        if offset < start {
-            return Err(out_of_range(offset, start, (start, self.end_offset())));
-        }
-        if offset >= self.high_watermark() {
-            return Ok(None);
-        }
-        let mut cursor = Cursor::new(self.view().clone(), offset);
-        let entry = cursor.next()?;
-        Ok(entry.filter(|entry| entry.offset() == offset).map(|entry| entry.to_buf()))
+        Cursor::get(self.view(), offset)
     }
 
     /// All records from a place to the high watermark.
@@ -161,6 +161,26 @@ impl Log {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// All records from a place on, those to come too: an iterator that blocks at the end of the
+    /// log until there is more, and ends when the log is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    pub fn follow(&self, seek: Seek) -> Result<Follow> {
+        self.cursor(seek).map(Cursor::follow)
+    }
+
+    /// As [`follow`](Log::follow), as a stream for any executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cursor::seek`].
+    #[cfg(feature = "stream")]
+    pub fn stream(&self, seek: Seek) -> Result<EntryStream> {
+        self.cursor(seek).map(Cursor::stream)
     }
 
     /// The offset of the first record there is.
@@ -218,8 +238,8 @@ impl Log {
         &self.0.view
     }
 
-    fn commit(&self) -> &crate::commit::Commit {
-        &self.0.view.commit
+    fn commit(&self) -> &Commit {
+        &self.0.commit
     }
 }
 
@@ -253,25 +273,32 @@ impl Handle {
 
     /// Tells how closing went, and whether it was now.
     fn close_once(&self) -> (Result<()>, bool) {
+        if let Some(compactor) = &self.keeper.compactor {
+            // Before the lock: a callback of the run that is waited for may close the log as well.
+            compactor.stop();
+        }
         let mut running = self.running.lock();
-        let (background, lock) = match &mut *running {
+        let background = match &mut *running {
             Running::Closed(result) => return (result.clone(), false),
             Running::Open { .. } => {
                 let closing = Running::Closed(Err(closing()));
                 match std::mem::replace(&mut *running, closing) {
-                    Running::Open { background, lock } => (background, lock),
+                    Running::Open { background } => background,
                     Running::Closed(result) => return (result, false),
                 }
             }
         };
-        let lock = Some(lock).filter(|_| !Bug::LockFreedEarly.is_on());
-        let closed = self.view.commit.close();
+        if Bug::LockFreedEarly.is_on() {
+            self.commit.let_go_of_lock();
+        }
+        let closed = self.commit.close();
+        self.keeper.consumers.close();
         if let Some(background) = background {
             background.stop();
         }
         // What cannot be removed is garbage for the next open.
         drop(self.view.segments.remove_garbage());
-        drop(lock);
+        self.commit.let_go_of_lock();
         *running = Running::Closed(closed.clone());
         (closed, true)
     }

@@ -2,11 +2,16 @@
 
 use crate::bugs::Bug;
 use crate::commit::Bell;
+use crate::commit::Board;
 use crate::commit::Commit;
+use crate::commit::Mark;
 use crate::commit::Settings;
 use crate::commit::Start;
 use crate::commit::TailSettings;
+use crate::commit::Tools;
 use crate::commit::Writer;
+use crate::compaction::Compactor;
+use crate::consumers::Consumers;
 use crate::cursor::View;
 use crate::error::Error;
 use crate::error::ErrorKind;
@@ -14,6 +19,8 @@ use crate::error::Failure;
 use crate::error::Result;
 use crate::events::event;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
+use crate::format::manifest::Row;
 use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
@@ -22,6 +29,7 @@ use crate::log::Running;
 use crate::log::background::Background;
 use crate::log::keeper::Keeper;
 use crate::manifest;
+use crate::options::Durability;
 use crate::options::Maintenance;
 use crate::options::Options;
 use crate::retention::Retention;
@@ -64,9 +72,9 @@ impl Options {
         let path = std::path::absolute(path)
             .map_err(|error| Error::io("cannot make absolute", path, error))?;
         let dir = Dir::new(Arc::clone(&self.storage), path);
-        let lock = self.lock(&dir)?;
-        let recovered = self.recover(&dir)?;
-        let log = self.start(dir, lock, recovered)?;
+        let board = Board::new(self.lock(&dir)?, self.clock.now());
+        let recovered = self.recover(&dir, &board)?;
+        let log = self.start(dir, board, recovered)?;
         event!(INFO, path = %log.path().display(), recovery = ?log.recovery(), "opened");
         Ok(log)
     }
@@ -89,10 +97,11 @@ impl Options {
         })
     }
 
-    fn recover(&self, dir: &Dir) -> Result<Recovered> {
+    fn recover(&self, dir: &Dir, board: &Board) -> Result<Recovered> {
         match manifest::read(dir)? {
             Some(manifest) => {
-                let mut recovered = recover(dir, manifest, self.reading())?;
+                manifest::check_finished(dir, &manifest)?;
+                let mut recovered = recover(dir, manifest, self.reading(), &board.said())?;
                 let last = recovered.manifest.last_append_time;
                 recovered.report.clock_ahead =
                     last.since(self.clock.now()).filter(|ahead| !ahead.is_zero());
@@ -116,25 +125,23 @@ impl Options {
         let manifest = Manifest {
             log_id: u128::from(self.storage.random()) << 64 | u128::from(self.storage.random()),
             closed: false,
+            origin: Origin::Log,
             start_offset: Offset::ZERO,
             next_segment_id: 1,
             last_append_time: Timestamp::MIN,
             truncation_epoch: 0,
+            compacted_to: Offset::ZERO,
             rows: Vec::new(),
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
         let (proof, garbage) = (Proof::Durable, Vec::new());
-        Ok(Recovered { manifest, active: None, report, proof, garbage })
+        Ok(Recovered { manifest, active: None, report, cut_at: None, proof, garbage })
     }
 
-    fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report, proof, garbage } = recovered;
-        let settings = Settings {
-            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
-            max_batch_bytes: self.max_batch_bytes,
-            max_unsynced_bytes: self.max_unsynced_bytes,
-        };
+    fn start(&self, dir: Dir, board: Board, recovered: Recovered) -> Result<Log> {
+        let Recovered { manifest, active, report, cut_at, proof, garbage } = recovered;
+        let points = board.points(&manifest, cut_at);
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
             end,
@@ -142,11 +149,13 @@ impl Options {
                 true => Timestamp::MIN,
                 false => manifest.last_append_time,
             },
+            last_record_at: Row::last_record_at(&manifest.rows),
             next_segment_id: manifest.next_segment_id,
             storage: Arc::clone(&self.storage),
         };
+        let log_id = manifest.log_id;
         let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
-        let state = State { manifest, active: segment, proof };
+        let state = State { manifest, active: segment, proof, changes: 0 };
         let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
         let segments = Arc::new(segments);
         let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
@@ -154,17 +163,30 @@ impl Options {
         let writer = Writer::new(Arc::clone(&segments), reading, self.segment_bytes, active);
         let writer = writer.with_keeper(Arc::clone(&keeper_bell));
         let clock = Arc::clone(&self.clock);
-        let commit = Arc::new(Commit::new(settings, clock, Arc::clone(&bell), start, writer));
+        let tools = Tools { clock, bell: Arc::clone(&bell), board, points };
+        let commit = Arc::new(Commit::new(self.settings(), tools, start, writer));
+        commit.post();
+        let compactor = self.compaction.clone().map(|compaction| {
+            let (segments, commit) = (Arc::clone(&segments), Arc::clone(&commit));
+            let clock = Arc::clone(&self.clock);
+            let settings = (compaction, self.segment_bytes);
+            Arc::new(Compactor::new(segments, commit, clock, settings, Arc::clone(&keeper_bell)))
+        });
         let in_background = self.maintenance == Maintenance::Background;
         // Without anything that becomes due by itself there is nothing to keep.
-        let has_keeper =
-            in_background && (self.retention != Retention::new() || self.segment_age.is_some());
+        let consumers = Arc::new(Consumers::new(&dir, log_id));
+        let has_keeper = in_background
+            && (self.retention != Retention::new()
+                || self.segment_age.is_some()
+                || compactor.is_some());
         let keeper = Arc::new(Keeper {
             commit: Arc::clone(&commit),
             segments: Arc::clone(&segments),
+            consumers,
             clock: Arc::clone(&self.clock),
             retention: self.retention,
             segment_age: self.segment_age,
+            compactor,
             on_error: self.on_background_error.clone(),
             bell: has_keeper.then(|| Arc::clone(&keeper_bell)),
             last: Mutex::default(),
@@ -175,10 +197,32 @@ impl Options {
         } else {
             None
         };
-        let view = View { segments, commit, level: self.durability };
-        let running = Mutex::new(Running::Open { background, lock });
-        let max_batch_bytes = self.max_batch_bytes;
-        Ok(Log::new(Handle { view, max_batch_bytes, recovery: report, keeper, running }))
+        let durability = self.durability;
+        let view = View::here(segments, Arc::clone(&commit), durability);
+        let running = Mutex::new(Running::Open { background });
+        let (max_batch_bytes, recovery) = (self.max_batch_bytes, report);
+        Ok(Log::new(Handle {
+            view,
+            commit,
+            durability,
+            max_batch_bytes,
+            recovery,
+            keeper,
+            running,
+        }))
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
+            max_batch_bytes: self.max_batch_bytes,
+            max_unsynced_bytes: self.max_unsynced_bytes,
+            shows: match self.durability {
+                Durability::Synced => Mark::Durable,
+                Durability::Buffered | Durability::Written => Mark::Written,
+            },
+            has_background: self.maintenance == Maintenance::Background,
+        }
     }
 
     fn reading(&self) -> Reading {

@@ -14,6 +14,7 @@ use crate::error::Failure;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
 use crate::format::names;
 use crate::storage::Dir;
 use crate::storage::Handle;
@@ -29,6 +30,15 @@ pub(crate) fn read(dir: &Dir) -> Result<Option<Manifest>> {
         Ok(manifest) => Ok(Some(manifest)),
         Err(error) => Err(unreadable(&file, error)),
     }
+}
+
+/// Refuses that of a checkpoint that is not finished: there is no log yet.
+pub(crate) fn check_finished(dir: &Dir, manifest: &Manifest) -> Result<()> {
+    if manifest.origin != Origin::Unfinished {
+        return Ok(());
+    }
+    let what = "the checkpoint was not finished, so there is no log yet; take it again";
+    Err(Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(names::MANIFEST)))
 }
 
 /// Puts `manifest` in the place of the one in `dir`, durably.

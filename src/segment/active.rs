@@ -6,6 +6,8 @@
 //! - What readers may see is published after it was written, never before.
 
 use crate::bugs::Bug;
+use crate::error::ErrorKind;
+use crate::error::Failure;
 use crate::error::Result;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Row;
@@ -14,6 +16,7 @@ use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::format::segment::SegmentHeader;
 use crate::options::ReadMode;
+use crate::segment::Kind;
 use crate::segment::Segment;
 use crate::segment::index;
 use crate::segment::index::SparseIndex;
@@ -36,12 +39,24 @@ const ZERO_AHEAD_BYTES: u64 = 1 << 20;
 /// small writes into them become slow.
 const ZERO_PIECE_BYTES: usize = 64 << 10;
 
+/// A frame is closed when its body reaches this: large enough to make the header cheap, small
+/// enough that a point read, which verifies one whole frame, stays cheap too.
+pub(crate) const FRAME_BYTES: usize = 4 << 10;
+
 /// A segment that is to be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NewSegment {
     pub(crate) segment_id: u64,
     pub(crate) seed: u32,
     pub(crate) base_offset: Offset,
+}
+
+impl NewSegment {
+    pub(crate) fn new(segment_id: u64, base_offset: Offset, random: u64) -> Self {
+        let random = u32::try_from(random >> 32).unwrap_or_default();
+        // 0 is the seed of frames that are not in a segment.
+        Self { segment_id, seed: random.max(1), base_offset }
+    }
 }
 
 /// What the writer knows of a frame in the bytes it writes.
@@ -54,6 +69,8 @@ pub(crate) struct FrameNote {
     pub(crate) appended_at: Timestamp,
     /// Append time of the frame's last record.
     pub(crate) last_at: Timestamp,
+    /// Fewer than its offsets where compaction has removed some.
+    pub(crate) record_count: u32,
 }
 
 /// How readers of a segment get at its bytes.
@@ -72,8 +89,10 @@ pub(crate) struct Active {
     end_offset: Offset,
     /// Position of the end of the last frame.
     position: u64,
+    /// Append time of the first record, or of the first frame while there is no record.
     first_at: Option<Timestamp>,
     last_at: Timestamp,
+    record_count: u64,
     /// The file is filled with zeros from `position` up to here.
     zeroed_to: u64,
     last_indexed: Option<IndexEntry>,
@@ -115,6 +134,7 @@ impl Active {
             position,
             first_at: None,
             last_at: Timestamp::ZERO,
+            record_count: 0,
             zeroed_to: position,
             last_indexed: None,
         })
@@ -140,8 +160,12 @@ impl Active {
             segment: segment(file, header, reading, index, (scan.end_position, scan.end_offset)),
             end_offset: scan.end_offset,
             position: scan.end_position,
-            first_at: (row.record_count > 0).then_some(row.first_appended_at).or(scan.first_at),
+            first_at: (row.record_count > 0)
+                .then_some(row.first_appended_at)
+                .or(scan.first_at)
+                .or((scan.end_offset > row.base_offset).then_some(Timestamp::MIN)),
             last_at: scan.last_at.unwrap_or(row.last_appended_at),
+            record_count: row.record_count + scan.record_count,
             zeroed_to: size.max(scan.end_position),
             last_indexed,
         })
@@ -159,6 +183,7 @@ impl Active {
         self.position
     }
 
+    /// `None` if there is no frame yet.
     pub(crate) fn first_at(&self) -> Option<Timestamp> {
         self.first_at
     }
@@ -181,8 +206,10 @@ impl Active {
                 self.last_indexed = Some(entry);
                 entries.push(entry);
             }
-            self.first_at = self.first_at.or(Some(frame.appended_at));
+            let dates = frame.record_count > 0 && self.record_count == 0;
+            self.first_at = self.first_at.filter(|_| !dates).or(Some(frame.appended_at));
             self.last_at = frame.last_at;
+            self.record_count += u64::from(frame.record_count);
             self.end_offset = frame.end_offset;
         }
         self.position += bytes.len() as u64;
@@ -217,11 +244,16 @@ impl Active {
 
     /// Overwrites what a write that failed may have left behind the end, durably, so that no
     /// recovery can take it for something that was appended.
-    pub(crate) fn erase(&self, written: usize) -> Result<()> {
+    ///
+    /// Refused if there is no space for it: some file systems never write in place.
+    pub(crate) fn erase(&self, written: usize) -> Result<(), Failure> {
         let erased = self.segment.file.write(&vec![0; written], self.position);
-        erased.map_err(|partial| partial.error)?;
+        erased.map_err(|partial| match partial.error.kind() {
+            ErrorKind::StorageFull => Failure::Refused(partial.error),
+            _ => Failure::Broken(partial.error),
+        })?;
         // Whole frames may be among it, and the zeros over them may be lost in a power cut.
-        Bug::ErasureNotSynced.spares(|| self.segment.file.sync())
+        Bug::ErasureNotSynced.spares(|| self.segment.file.sync()).map_err(Failure::Broken)
     }
 
     /// Ends the file where its frames end and stores the index.
@@ -241,15 +273,19 @@ impl Active {
 
     /// The manifest row of the segment as it is now.
     pub(crate) fn row(&self, state: RowState) -> Row {
+        // Without records there are no times.
+        let dated = self.first_at.filter(|_| self.record_count > 0);
         Row {
             segment_id: self.segment.id(),
             base_offset: self.segment.base_offset(),
             end_offset: self.end_offset,
             byte_len: self.position,
-            first_appended_at: self.first_at.unwrap_or_default(),
-            last_appended_at: self.last_at,
-            record_count: self.end_offset - self.segment.base_offset(),
+            first_appended_at: dated.unwrap_or_default(),
+            last_appended_at: dated.map_or(Timestamp::ZERO, |_| self.last_at),
+            record_count: self.record_count,
             state,
+            compacted_at: None,
+            tombstone_count: 0,
         }
     }
 }
@@ -264,7 +300,7 @@ fn segment(
     Arc::new(Segment {
         header,
         file,
-        has_ended: false,
+        kind: Kind::Growing,
         read_mode: reading.mode,
         map_len: reading.map_len,
         end_offset: AtomicU64::new(end.1.get()),

@@ -40,6 +40,12 @@ impl SparseIndex {
         }
     }
 
+    /// The entries of what lies below a position.
+    pub(crate) fn below(&self, position: u64) -> Self {
+        let stays = self.entries.partition_point(|entry| entry.position < position);
+        Self { entries: self.entries.get(..stays).unwrap_or_default().to_vec() }
+    }
+
     pub(crate) fn extend(&mut self, entries: &[IndexEntry]) {
         self.entries.extend_from_slice(entries);
     }
@@ -100,6 +106,13 @@ pub(crate) fn load_or_build(
         Some(index) => Ok(index),
         None => build(file, header, end),
     }
+}
+
+/// Whether the file with the index is missing or fits.
+pub(crate) fn is_usable(dir: &Dir, header: &SegmentHeader, end: u64) -> Result<bool> {
+    let name = names::index(header.base_offset, header.segment_id);
+    let is_there = dir.open_if_there(&name, OpenMode::Read)?.is_some();
+    Ok(!is_there || load(dir, header, end).is_some())
 }
 
 /// The index from its file. Whatever is wrong with the file, also that it cannot be read, makes it

@@ -9,18 +9,26 @@
 mod active;
 mod blocks;
 mod cut;
+mod follow;
+mod frames;
 mod index;
 mod records;
 mod recover;
 mod scan;
+mod shipment;
 mod window;
 
 pub(crate) use active::Active;
+pub(crate) use active::FRAME_BYTES;
 pub(crate) use active::FrameNote;
 pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
+pub(crate) use follow::Belief;
+pub(crate) use frames::Frames;
+pub(crate) use index::is_usable as index_is_usable;
+pub(crate) use records::Placed;
 pub(crate) use records::Records;
 pub(crate) use recover::Bounds;
 pub(crate) use recover::Claim;
@@ -32,6 +40,11 @@ pub(crate) use recover::Tail;
 pub(crate) use recover::TailScan;
 pub(crate) use recover::decide;
 pub(crate) use recover::scan_tail;
+pub(crate) use scan::Damage;
+pub(crate) use scan::Scan;
+pub(crate) use scan::Step;
+pub(crate) use shipment::Shipment;
+pub(crate) use shipment::Shipped;
 pub(crate) use window::Frame;
 pub(crate) use window::Window;
 pub(crate) use window::first_since;
@@ -42,6 +55,7 @@ use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::index::IndexEntry;
 use crate::format::manifest::Row;
+use crate::format::manifest::RowState;
 use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::format::segment::SegmentHeader;
@@ -59,13 +73,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What readers may conclude from where a segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It grows: its two ends change one after the other.
+    Growing,
+    /// A truncation may have ended it inside its last frame.
+    Ended,
+    /// It is sealed, and compaction has left no frame in it.
+    Hole,
+}
+
 /// A segment that can be read: sealed, or the active one up to what is written.
 #[derive(Debug)]
 pub(crate) struct Segment {
     header: SegmentHeader,
     file: Handle,
-    /// It has ended; a truncation may have ended it inside its last frame.
-    has_ended: bool,
+    kind: Kind,
     read_mode: ReadMode,
     /// How far a map of the file should reach, so that a growing file is mapped once.
     map_len: u64,
@@ -86,17 +110,34 @@ impl Segment {
             return Err(too_short(&file, size, row));
         }
         let index = index::load_or_build(dir, &file, &header, row.byte_len)?;
-        Ok(Self {
+        Ok(Self::ended(header, file, row, read_mode, index))
+    }
+
+    /// The same segment as it ends after it was cut back to `row`. Takes no look at the file.
+    pub(crate) fn cut_back(&self, row: &Row) -> Self {
+        let index = self.index.read().below(row.byte_len);
+        Self::ended(self.header, self.file.clone(), row, self.read_mode, index)
+    }
+
+    fn ended(
+        header: SegmentHeader,
+        file: Handle,
+        row: &Row,
+        read_mode: ReadMode,
+        index: SparseIndex,
+    ) -> Self {
+        let is_hole = row.state == RowState::Sealed && row.byte_len == SEGMENT_HEADER_LEN as u64;
+        Self {
             header,
             file,
-            has_ended: true,
             read_mode,
+            kind: if is_hole { Kind::Hole } else { Kind::Ended },
             map_len: row.byte_len,
             end_offset: AtomicU64::new(row.end_offset.get()),
             end: AtomicU64::new(row.byte_len),
             map: RwLock::new(None),
             index: RwLock::new(index),
-        })
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -121,12 +162,17 @@ impl Segment {
 
     /// Whether a frame may reach past the end offset, if it is the last.
     fn may_be_cut(&self) -> bool {
-        self.has_ended
+        self.kind != Kind::Growing
     }
 
     /// Position of the end of the last frame that may be read.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether compaction has removed every record.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.kind == Kind::Hole
     }
 
     /// End offset of the last frame that may be read, or of a later one.

@@ -4,6 +4,7 @@ use crate::format::bytes::DecodeError;
 use crate::format::bytes::Reader;
 use crate::format::frame::FrameHeader;
 use crate::format::record;
+use crate::format::record::RecordView;
 use crate::units::Offset;
 use crate::units::Timestamp;
 
@@ -20,11 +21,13 @@ pub(crate) struct Records<'a> {
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Placed {
+pub(crate) struct Placed<'a> {
     pub(crate) offset: Offset,
     pub(crate) appended_at: Timestamp,
-    /// Where in the body it begins.
+    /// Where in the body it begins and ends.
     pub(crate) at: usize,
+    pub(crate) end: usize,
+    pub(crate) record: RecordView<'a>,
 }
 
 impl<'a> Records<'a> {
@@ -38,7 +41,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    fn step(&mut self) -> Result<Placed, DecodeError> {
+    fn step(&mut self) -> Result<Placed<'a>, DecodeError> {
         let at = self.body_len - self.reader.remaining();
         let record = record::decode(&mut self.reader)?;
         let offset = self.next.checked_add(record.offset_step).map(Offset::new);
@@ -51,12 +54,13 @@ impl<'a> Records<'a> {
             .and_then(|delta| self.frame_at.as_micros().checked_add(delta))
             .map(Timestamp::from_micros)
             .ok_or(DecodeError::Malformed("a time out of range"))?;
-        Ok(Placed { offset, appended_at, at })
+        let end = self.body_len - self.reader.remaining();
+        Ok(Placed { offset, appended_at, at, end, record })
     }
 }
 
-impl Iterator for Records<'_> {
-    type Item = Result<Placed, DecodeError>;
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Placed<'a>, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.reader.is_empty() {

@@ -117,8 +117,10 @@ pub(crate) fn decide(observed: Observed) -> Decision {
 pub(crate) struct TailScan {
     pub(crate) end_position: u64,
     pub(crate) end_offset: Offset,
+    /// Append times of the first and the last record, and how many there are.
     pub(crate) first_at: Option<Timestamp>,
     pub(crate) last_at: Option<Timestamp>,
+    pub(crate) record_count: u64,
     pub(crate) index: Vec<IndexEntry>,
     /// The highest durable mark of a sound frame; what lies below it is durable.
     pub(crate) mark: Offset,
@@ -142,6 +144,7 @@ impl TailScan {
             end_offset: from.1,
             first_at: None,
             last_at: None,
+            record_count: 0,
             index: Vec::new(),
             mark: from.1,
             mark_behind: None,
@@ -160,11 +163,14 @@ impl TailScan {
         unproven.map_or(self.end_position, |(_, position)| *position)
     }
 
-    fn frame(&mut self, position: u64, header: &FrameHeader, last_at: Timestamp) {
+    fn frame(&mut self, position: u64, header: &FrameHeader, inside: Inside) {
         self.end_position = position + header.frame_len();
         self.end_offset = header.end_offset();
-        self.first_at = self.first_at.or(Some(header.appended_at));
-        self.last_at = Some(last_at);
+        if let Some(last_at) = inside.last_at {
+            self.first_at = self.first_at.or(Some(header.appended_at));
+            self.last_at = Some(last_at);
+        }
+        self.record_count += inside.record_count;
         let base_offset = header.base_offset;
         let entry = IndexEntry { base_offset, position, appended_at: header.appended_at };
         if is_due(self.index.last(), &entry) {
@@ -192,7 +198,7 @@ impl Bounds {
     ///
     /// What is let through goes into a row of the manifest, which has these limits too: without
     /// this a log would open once and write a manifest that cannot be read.
-    fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
+    pub(super) fn admit(&mut self, position: u64, header: &FrameHeader) -> Result<(), DecodeError> {
         if position >= MAX_SEGMENT_LEN {
             return Err(DecodeError::Malformed("a frame begins where none can"));
         }
@@ -228,8 +234,8 @@ pub(crate) fn scan_tail(
                     Ok(()) => scan.body(position, &header)?,
                     Err(why) => Err(why),
                 };
-                match body.and_then(|body| last_time(body, &header)) {
-                    Ok(last_at) => found.frame(position, &header, last_at),
+                match body.and_then(|body| Inside::of(body, &header)) {
+                    Ok(inside) => found.frame(position, &header, inside),
                     Err(_) if Bug::BadFrameSkipped.is_on() => {}
                     Err(why) => {
                         break Damage { position, offset: header.base_offset, why };
@@ -260,10 +266,21 @@ fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> 
     Ok(highest)
 }
 
-/// Checks the records of a body and gives the append time of the last one.
-fn last_time(body: &[u8], header: &FrameHeader) -> Result<Timestamp, DecodeError> {
-    let mut records = Records::new(body, header);
-    records.try_fold(header.appended_at, |_, placed| Ok(placed?.appended_at))
+/// What a scan needs to know of the records in a body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inside {
+    /// Append time of the last one.
+    last_at: Option<Timestamp>,
+    record_count: u64,
+}
+
+impl Inside {
+    pub(super) fn of(body: &[u8], header: &FrameHeader) -> Result<Self, DecodeError> {
+        Records::new(body, header).try_fold(Self::default(), |before, placed| {
+            let record_count = before.record_count + 1;
+            Ok(Self { last_at: Some(placed?.appended_at), record_count })
+        })
+    }
 }
 
 #[cfg(test)]

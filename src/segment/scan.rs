@@ -18,6 +18,9 @@ use crate::units::Offset;
 /// How much is read at a time.
 const BLOCK_BYTES: usize = 256 << 10;
 
+/// The first read where little is expected; later ones are larger.
+const SHORT_BLOCK_BYTES: usize = 4 << 10;
+
 const STEP: usize = 8;
 const _: () = assert!(STEP as u64 == ALIGNMENT);
 
@@ -60,6 +63,11 @@ impl<'a> Scan<'a> {
         Self { file, blocks: Blocks::new(BLOCK_BYTES), seed, end, position, expected }
     }
 
+    /// As [`new`](Scan::new), for what is likely to be a few frames only.
+    pub(crate) fn short(file: &'a Handle, seed: u32, end: u64, from: (u64, Offset)) -> Self {
+        Self { blocks: Blocks::new(SHORT_BLOCK_BYTES), ..Self::new(file, seed, end, from) }
+    }
+
     /// The next frame, by its header; its body is not looked at.
     pub(crate) fn step(&mut self) -> Result<Step> {
         let position = self.position;
@@ -91,6 +99,20 @@ impl<'a> Scan<'a> {
             Some(_) => Err(DecodeError::BadChecksum),
             None => Err(DecodeError::Short),
         })
+    }
+
+    /// As [`resume_behind`](Scan::resume_behind), but the frame that stands where the damage is may
+    /// be sound and only belong farther on.
+    pub(crate) fn resume_at(&mut self, damage: &Damage) -> Result<Option<(u64, FrameHeader)>> {
+        let position = damage.position;
+        match self.header_at(position)? {
+            Ok(header) if header.base_offset >= damage.offset => {
+                self.position = position;
+                self.expected = header.base_offset;
+                Ok(Some((position, header)))
+            }
+            _ => self.resume_behind(damage),
+        }
     }
 
     /// Goes on at the first sound frame header behind `damage`, which is returned with its

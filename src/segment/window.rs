@@ -214,6 +214,11 @@ impl Window {
                     return Err(self.corrupt(&Damage { position, offset, why })?);
                 }
             };
+            if header.is_hole() {
+                // It has no record to be found.
+                position += header.frame_len();
+                continue;
+            }
             if header.appended_at >= time {
                 let inside = self.first_since(before, time)?;
                 return Ok(self.inside(inside.or(Some(header.base_offset))));

@@ -42,6 +42,7 @@ impl Leftovers {
                 {
                     names.push(names::index(base_offset, segment_id));
                 }
+                Some(Name::SegmentNext) => names.push(names::SEGMENT_NEXT.to_owned()),
                 _ => {}
             }
         }

@@ -8,12 +8,15 @@
 //! - At most [`OPEN_MAX`] sealed segments are kept open for readers to come; those that readers
 //!   hold stay open until they let go.
 
+mod anew;
 mod cuts;
 mod leftovers;
 mod recover;
 mod report;
+mod shown;
 
 pub(crate) use recover::Recovered;
+pub(crate) use recover::extend;
 pub(crate) use recover::recover;
 pub(crate) use report::Found;
 pub use report::Recovery;
@@ -23,6 +26,7 @@ use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -61,6 +65,8 @@ pub(crate) struct State {
     /// The segment of the manifest's active row.
     pub(crate) active: Option<Arc<Segment>>,
     pub(crate) proof: Proof,
+    /// How often the manifest has been replaced since the log was opened.
+    pub(crate) changes: u64,
 }
 
 impl State {
@@ -75,12 +81,12 @@ impl State {
         self.active.as_ref().is_some_and(|active| active.id() == id)
     }
 
-    /// The rows that can have records appended at or after `time`.
-    pub(crate) fn rows_since(&self, time: Timestamp) -> &[Row] {
-        let rows = &self.manifest.rows;
-        let before = rows
-            .partition_point(|row| row.state != RowState::Active && row.last_appended_at < time);
-        rows.get(before..).unwrap_or_default()
+    /// The rows that can have records appended at or after `time`. One by one: rows that compaction
+    /// has left without records have no times to be in order.
+    pub(crate) fn rows_since(&self, time: Timestamp) -> impl Iterator<Item = &Row> {
+        self.manifest.rows.iter().filter(move |row| {
+            row.state == RowState::Active || (row.record_count > 0 && row.last_appended_at >= time)
+        })
     }
 }
 
@@ -97,7 +103,24 @@ pub(crate) struct Segments {
     /// Sealed segments that were read lately, the latest first.
     open: Mutex<VecDeque<Arc<Segment>>>,
     /// Files that no manifest names any more.
-    garbage: Mutex<Vec<String>>,
+    garbage: Mutex<Garbage>,
+}
+
+/// Files that no manifest names any more, and how many need that they stay.
+#[derive(Debug, Default)]
+struct Garbage {
+    names: Vec<String>,
+    pins: usize,
+}
+
+/// While it is there no file goes that [`Segments::state`] names afterwards, nor is it used again.
+#[derive(Debug)]
+pub(crate) struct Pin<'a>(&'a Segments);
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.0.garbage.lock().pins -= 1;
+    }
 }
 
 /// What a structural change takes away from readers.
@@ -157,21 +180,51 @@ impl Segments {
         let before = self.state();
         let mut manifest = before.manifest.clone();
         edit(&mut manifest);
+        // A checkpoint that is changed is one no longer.
+        manifest.origin = Origin::Log;
         manifest::replace(&self.dir, &manifest)?;
+        let changes = before.changes + 1;
+        let after = Arc::new(State { manifest, active, proof: Proof::Durable, changes });
+        self.publish(&mut changing, (&before, &after), takes, settle);
+        Ok(())
+    }
+
+    /// Takes over what a writer in another process has made of the log; nothing is persisted.
+    pub(crate) fn follow(
+        &self,
+        manifest: Manifest,
+        active: Option<Arc<Segment>>,
+        takes: Takes,
+        settle: impl FnOnce(),
+    ) {
+        let mut changing = self.changing.lock();
+        let before = self.state();
+        let changes = before.changes + 1;
+        let after = Arc::new(State { manifest, active, proof: Proof::None, changes });
+        self.publish(&mut changing, (&before, &after), takes, settle);
+        // The files are the writer's.
+        self.garbage.lock().names.clear();
+    }
+
+    fn publish(
+        &self,
+        changing: &mut Cuts,
+        (before, after): (&State, &Arc<State>),
+        takes: Takes,
+        settle: impl FnOnce(),
+    ) {
         if takes != Takes::Nothing {
             self.cuts.store(changing.begin(), Ordering::Release);
         }
-        let after = Arc::new(State { manifest, active, proof: Proof::Durable });
-        *self.state.write() = Arc::clone(&after);
-        self.let_go(&before, &after);
+        *self.state.write() = Arc::clone(after);
+        self.let_go(before, after);
         settle();
         let truncated_to = match takes {
-            Takes::Nothing => return Ok(()),
+            Takes::Nothing => return,
             Takes::Front => None,
             Takes::Back(end) => Some(end),
         };
         self.cuts.store(changing.settle(truncated_to), Ordering::Release);
-        Ok(())
     }
 
     /// Makes sure that the manifest is durable.
@@ -198,7 +251,7 @@ impl Segments {
         // Files are closed outside the lock.
         drop::<VecDeque<_>>(gone);
         let gone = before.manifest.rows.iter().filter(|row| !ends.contains_key(&row.segment_id));
-        self.garbage.lock().extend(gone.flat_map(|row| {
+        self.garbage.lock().names.extend(gone.flat_map(|row| {
             let (base_offset, id) = (row.base_offset, row.segment_id);
             [names::segment(base_offset, id), names::index(base_offset, id)]
         }));
@@ -206,7 +259,7 @@ impl Segments {
 
     /// Files to be removed as soon as the manifest is durable.
     pub(crate) fn with_garbage(self, garbage: Vec<String>) -> Self {
-        Self { garbage: Mutex::new(garbage), ..self }
+        Self { garbage: Mutex::new(Garbage { names: garbage, pins: 0 }), ..self }
     }
 
     /// Removes the files of segments that are gone. What cannot be removed is garbage for the next
@@ -215,9 +268,21 @@ impl Segments {
         if self.state().proof == Proof::None {
             return Ok(());
         }
-        let garbage = std::mem::take(&mut *self.garbage.lock());
+        let garbage = {
+            let mut garbage = self.garbage.lock();
+            if garbage.pins > 0 {
+                return Ok(());
+            }
+            std::mem::take(&mut garbage.names)
+        };
         let removed = garbage.iter().map(|name| self.dir.remove(name));
         removed.fold(Ok(()), Result::and)
+    }
+
+    /// Keeps the files of all segments that the state names from now on, until it is dropped.
+    pub(crate) fn pin(&self) -> Pin<'_> {
+        self.garbage.lock().pins += 1;
+        Pin(self)
     }
 
     /// A count that goes up with each cut; who finds another than when it last looked asks what
@@ -293,7 +358,8 @@ impl Segments {
         open.front().cloned()
     }
 
-    fn keep_open(&self, segment: Arc<Segment>) {
+    /// Keeps a segment open for those who look for it.
+    pub(crate) fn keep_open(&self, segment: Arc<Segment>) {
         let mut open = self.open.lock();
         open.push_front(segment);
         let dropped = if open.len() > OPEN_MAX { open.pop_back() } else { None };

@@ -12,18 +12,25 @@
 //!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
 //!    the same bytes as before, or fewer unproven ones.
 //! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
-//!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
-//!    is nothing left to do.
+//!    of a torn tail can never come back. Where it cuts, positions of consumers go back before:
+//!    the tail may have been damaged after somebody had read it. A crash before the rename repeats
+//!    all; after it, there is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
+//!
+//! Frames that readers elsewhere were shown may be lost with nothing left to cut. If the notice
+//! speaks of more than there is, the manifest of step 3 begins a truncation epoch all the same.
 
 use crate::bugs::Bug;
+use crate::consumers;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Origin;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
+use crate::format::notice::Notice;
 use crate::format::segment::MAX_SEGMENT_LEN;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
@@ -39,9 +46,11 @@ use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
 use crate::state::Proof;
+use crate::state::anew;
 use crate::state::leftovers::Leftovers;
 use crate::state::report::Found;
 use crate::state::report::Recovery;
+use crate::state::shown;
 use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
@@ -54,18 +63,26 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) active: Option<Active>,
     pub(crate) report: Recovery,
+    /// Where it ends, if readers elsewhere may have seen it end later.
+    pub(crate) cut_at: Option<Offset>,
     pub(crate) proof: Proof,
     /// Files to be removed once the manifest is durable.
     pub(crate) garbage: Vec<String>,
 }
 
-/// Brings the directory of a log into a state that is durable and whole.
-pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result<Recovered> {
+/// Brings the directory of a log into a state that is durable and whole. `said` is what the writer
+/// before told readers elsewhere.
+pub(crate) fn recover(
+    dir: &Dir,
+    manifest: Manifest,
+    reading: Reading,
+    said: &Notice,
+) -> Result<Recovered> {
     let mut leftovers = Leftovers::find(dir, &manifest)?;
     // A rename that a crash left undecided is decided now, before anything depends on it.
     Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
     let (report, proof) = (Recovery::default(), Proof::Durable);
-    let mut recovery = Run { dir, manifest, reading, report, proof };
+    let mut recovery = Run { dir, manifest, reading, report, cut_at: None, proof };
     let active = if recovery.is_clean()? {
         recovery.report.found = Found::Clean;
         if !leftovers.is_empty() {
@@ -74,20 +91,20 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
         }
         recovery.resume_closed()?
     } else {
-        recovery.run()?
+        recovery.run(said)?
     };
     if recovery.report.cut_at.is_some() {
         // Segments behind the cut have become leftovers too.
         leftovers = Leftovers::find(dir, &recovery.manifest)?;
     }
-    let Run { manifest, mut report, proof, .. } = recovery;
+    let Run { manifest, mut report, cut_at, proof, .. } = recovery;
     let mut garbage = Vec::new();
     match proof {
         Proof::Durable => report.removed_files = leftovers.remove(dir)?,
         // The manifest before may come back, which names some of them.
         Proof::None => garbage = leftovers.never_named_again(manifest.next_segment_id),
     }
-    Ok(Recovered { manifest, active, report, proof, garbage })
+    Ok(Recovered { manifest, active, report, cut_at, proof, garbage })
 }
 
 /// One recovery under way.
@@ -96,6 +113,7 @@ struct Run<'a> {
     manifest: Manifest,
     reading: Reading,
     report: Recovery,
+    cut_at: Option<Offset>,
     proof: Proof,
 }
 
@@ -108,9 +126,6 @@ struct Scanned {
     size: u64,
     scan: TailScan,
 }
-
-/// How much is written anew at a time; whole pages of any machine.
-const PIECE_BYTES: u64 = 256 << 10;
 
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
@@ -141,7 +156,7 @@ impl Run<'_> {
         self.manifest.rows.last().filter(|row| row.state == RowState::Active)
     }
 
-    fn run(&mut self) -> Result<Option<Active>> {
+    fn run(&mut self, said: &Notice) -> Result<Option<Active>> {
         let (scanned, mark) = self.scan()?;
         let cut = self.decide(&scanned, mark)?;
         for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
@@ -151,9 +166,14 @@ impl Run<'_> {
             self.make_durable(seen, mark)?;
         }
         let active = self.edit_rows(scanned, cut)?;
+        self.begin_epoch(active.as_ref(), said);
         self.manifest.closed = false;
+        self.manifest.origin = Origin::Log;
         if Bug::RemovedEarly.is_on() {
             Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
+        }
+        if let Some(end) = self.cut_at {
+            consumers::take_back_to(self.dir, self.manifest.log_id, end)?;
         }
         self.replace_manifest(cut)?;
         Ok(active)
@@ -266,32 +286,9 @@ impl Run<'_> {
 
     /// Step 2: writes the unproven frames anew and syncs them.
     fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
-        let end = seen.scan.end_position;
-        let mut position = seen.scan.unproven_from(mark);
-        // The zeros behind the end may be lost as well, and the blocks under them be taken for
-        // what they are not.
-        seen.file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);
-        if position == end {
-            seen.file.forget_cached(end, 0);
-            return Ok(());
-        }
-        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
-        while position < end {
-            // To the end of a page, so that nothing is forgotten before it was read.
-            let piece_end = (position + 1).next_multiple_of(PIECE_BYTES).min(end);
-            let len = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
-            let piece = buffer.get_mut(..len).unwrap_or_default();
-            if seen.file.read(piece, position)? < len {
-                let what = "the segment became shorter while it was read";
-                return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
-            }
-            seen.file.forget_cached(position, len as u64);
-            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
-            Bug::CacheTrusted.spares(write)?;
-            position += len as u64;
-            self.report.rewritten_bytes += len as u64;
-        }
-        Bug::ServedUnsynced.spares(|| seen.file.sync())
+        let (position, end) = (seen.scan.unproven_from(mark), seen.scan.end_position);
+        self.report.rewritten_bytes += end - position;
+        anew::write_anew(&seen.file, position, end)
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
@@ -321,8 +318,6 @@ impl Run<'_> {
         if let Some(cut) = cut {
             let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
             self.manifest.rows.truncate(later);
-            let epoch = &mut self.manifest.truncation_epoch;
-            *epoch = epoch.saturating_add(1);
         }
         for row in &mut self.manifest.rows {
             if row.state == RowState::Written || cut.is_some() {
@@ -333,11 +328,28 @@ impl Run<'_> {
                 self.manifest.last_append_time = last;
             }
         }
+        // What compaction said of records that are cut off holds for none that come there.
+        for row in &mut self.manifest.rows {
+            row.tombstone_count = row.tombstone_count.min(row.record_count);
+        }
+        self.manifest.compacted_to = self.manifest.compacted_to.min(self.manifest.end_offset());
         // A segment of which nothing is left is not worth a row.
         self.manifest
             .rows
             .retain(|row| row.state == RowState::Active || row.end_offset > row.base_offset);
         Ok(active)
+    }
+
+    /// Step 3, in memory: what is gone that readers elsewhere may have seen is told to them as a
+    /// truncation, whether there was something to cut or not.
+    fn begin_epoch(&mut self, active: Option<&Active>, said: &Notice) {
+        let manifest = &mut self.manifest;
+        let end = active.map_or(manifest.end_offset(), Active::end_offset);
+        let has_lost = shown::has_lost(said, manifest, end);
+        self.cut_at = self.report.cut_at.or(has_lost.then_some(end));
+        if self.cut_at.is_some() {
+            manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
+        }
     }
 
     fn row(&self, place: usize) -> &Row {
@@ -346,18 +358,19 @@ impl Run<'_> {
 }
 
 /// Takes what a scan found into the row.
-fn extend(row: &mut Row, scan: &TailScan) {
-    if row.state == RowState::Written || row.record_count == 0 {
+pub(crate) fn extend(row: &mut Row, scan: &TailScan) {
+    if row.state == RowState::Written {
+        // It was scanned from its first frame on.
+        row.record_count = 0;
+        row.last_appended_at = Timestamp::ZERO;
+    }
+    if row.record_count == 0 {
         row.first_appended_at = scan.first_at.unwrap_or_default();
     }
-    row.last_appended_at = match (scan.last_at, row.state) {
-        (Some(last_at), _) => last_at,
-        (None, RowState::Written) => scan.first_at.unwrap_or_default(),
-        (None, _) => row.last_appended_at,
-    };
+    row.last_appended_at = scan.last_at.unwrap_or(row.last_appended_at);
     row.end_offset = scan.end_offset;
     row.byte_len = scan.end_position;
-    row.record_count = row.end_offset - row.base_offset;
+    row.record_count += scan.record_count;
 }
 
 fn refused(seen: &Scanned) -> Error {

@@ -2,6 +2,7 @@
 
 use crate::bugs::Bug;
 use crate::error::Error;
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::storage::DirEntry;
 use crate::storage::File;
@@ -73,6 +74,40 @@ impl Dir {
         let (from, to) = (self.path_of(from), self.path_of(to));
         let renamed = self.storage.rename(&from, &to);
         renamed.map_err(|error| Error::io("cannot rename to", &to, error))
+    }
+
+    /// Gives the file `name` of this directory a second name in another: a link, or a durable copy
+    /// where there can be none. What had the name there before is removed.
+    pub(crate) fn share(&self, name: &str, to: &Self, as_name: &str) -> Result<()> {
+        to.remove(as_name)?;
+        if self.storage.link(&self.path_of(name), &to.path_of(as_name)).is_ok() {
+            return Ok(());
+        }
+        // Whatever the reason was: if it is the place and not the link, copying meets it too.
+        let file = self.open(name, OpenMode::Read)?;
+        let len = file.size()?;
+        to.copy(&file, len, as_name)
+    }
+
+    /// A new file with the first `len` bytes of another, durable but for its name.
+    pub(crate) fn copy(&self, from: &Handle, len: u64, name: &str) -> Result<()> {
+        const PIECE_BYTES: u64 = 256 << 10;
+        let to = self.create_anew(name)?;
+        let mut buffer = vec![0; usize::try_from(len.min(PIECE_BYTES)).unwrap_or_default()];
+        let mut position = 0;
+        while position < len {
+            let piece = usize::try_from((len - position).min(PIECE_BYTES)).unwrap_or_default();
+            let piece = buffer.get_mut(..piece).unwrap_or_default();
+            if from.read(piece, position)? < piece.len() {
+                let what = "the file ends before what is to be copied of it";
+                return Err(Error::new(ErrorKind::Corrupt, what)
+                    .with_path(&from.path)
+                    .with_position(position));
+            }
+            to.write(piece, position).map_err(|partial| partial.error)?;
+            position += piece.len() as u64;
+        }
+        to.sync()
     }
 
     /// Removes a name; does nothing if it is not there.

@@ -101,6 +101,10 @@ impl Storage for FsStorage {
         fs::rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -115,12 +119,29 @@ impl Storage for FsStorage {
         let file = open_plain(path, &mut options)?;
         for _ in 0..LOCK_TRIES_MAX {
             match file.try_lock() {
-                Ok(()) => return Ok(Box::new(FsLock { _file: file })),
+                Ok(()) => return Ok(Box::new(FsLock { file })),
                 Err(fs::TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY),
                 Err(fs::TryLockError::Error(error)) => return Err(error),
             }
         }
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// A shared lock that is given up at once. Who tries to open the log just then, between two
+    /// system calls, tries again a moment later. The system has no way to ask that takes nothing:
+    /// `/proc/locks` does not show the locks of other namespaces, and the locks of `fcntl` end when
+    /// any other handle of the file is closed in the same process.
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match open_plain(path, fs::OpenOptions::new().read(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            // Not left to closing: a child that was forked in between has the file open too.
+            Ok(()) => file.unlock().map(|()| false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 
@@ -158,6 +179,10 @@ impl File for FsFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn name_count(&self) -> io::Result<u64> {
+        platform::name_count(&self.file)
+    }
+
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
         // The system refuses an empty map.
         if len == 0 {
@@ -170,10 +195,22 @@ impl File for FsFile {
 /// The lock belongs to the open file: closing it, also by the end of the process, gives it up.
 #[derive(Debug)]
 struct FsLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
-impl LockGuard for FsLock {}
+impl LockGuard for FsLock {
+    fn read_notice(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        platform::read_at(&self.file, buf, 0).map(Some)
+    }
+
+    fn write_notice(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        match platform::write_at(&self.file, bytes, position)? {
+            len if len == bytes.len() => Ok(()),
+            // Its checksum keeps half a notice from being taken for one.
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
 
 /// Opens `path` if it is a plain file, without following a link or waiting for a pipe's other end.
 fn open_plain(path: &Path, options: &mut fs::OpenOptions) -> io::Result<fs::File> {
@@ -231,7 +268,7 @@ mod platform {
     use std::io;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     use std::num::NonZeroU64;
-    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
     use std::path::Path;
 
     pub(super) fn refuse_to_follow_or_wait(options: &mut OpenOptions) {
@@ -246,6 +283,10 @@ mod platform {
 
     pub(super) fn write_at(file: &File, buf: &[u8], position: u64) -> io::Result<usize> {
         file.write_at(buf, position)
+    }
+
+    pub(super) fn name_count(file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.nlink())
     }
 
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
@@ -310,6 +351,10 @@ mod platform {
 
     pub(super) fn write_at(file: &File, buf: &[u8], position: u64) -> io::Result<usize> {
         file.seek_write(buf, position)
+    }
+
+    pub(super) fn name_count(_file: &File) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn sync_dir(_path: &Path) -> io::Result<()> {

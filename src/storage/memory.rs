@@ -112,6 +112,16 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut root = self.root.lock();
+        let contents = Arc::clone(file(&mut root, from)?.get().contents()?);
+        match entry(&mut root, to)? {
+            Entry::Vacant(vacant) => vacant.insert(Node::File(contents)),
+            Entry::Occupied(_) => return Err(ErrorKind::AlreadyExists.into()),
+        };
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut root = self.root.lock();
         let occupied = file(&mut root, path)?;
@@ -135,6 +145,15 @@ impl Storage for MemoryStorage {
             return Err(ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(MemoryLock { contents }))
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let mut root = self.root.lock();
+        match file(&mut root, path) {
+            Ok(occupied) => Ok(occupied.get().contents()?.locked.load(Ordering::Acquire)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -237,7 +256,17 @@ struct MemoryLock {
     contents: Arc<Contents>,
 }
 
-impl LockGuard for MemoryLock {}
+impl LockGuard for MemoryLock {
+    fn read_notice(&self, mut buf: &mut [u8]) -> io::Result<Option<usize>> {
+        let bytes = self.contents.bytes.read();
+        io::Write::write(&mut buf, &bytes).map(Some)
+    }
+
+    fn write_notice(&self, notice: &[u8], position: u64) -> io::Result<()> {
+        let contents = Arc::clone(&self.contents);
+        MemoryFile { contents, mode: OpenMode::Write }.write_at(notice, position).map(drop)
+    }
+}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {

@@ -21,6 +21,7 @@ mod dir;
 mod fs;
 mod map;
 mod memory;
+mod room;
 
 pub use clock::Clock;
 pub use clock::SystemClock;
@@ -30,6 +31,7 @@ pub(crate) use dir::PartialWrite;
 pub use fs::FsStorage;
 pub use map::Map;
 pub use memory::MemoryStorage;
+pub(crate) use room::Room;
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -75,6 +77,17 @@ pub trait Storage: Debug + Send + Sync {
     /// `StorageFull`, and then `from` and `to` are as before; any I/O error, and then nobody knows.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives the file `from` the second name `to`: one file under both, of which either name can be
+    /// removed without the other. As durable as a name that was created.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if something has the name `to`; `Unsupported`, `CrossesDevices` or any other
+    /// error where it cannot be done: the log copies the file then. By default it cannot.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes the name of the file `path`. Files and maps that are open stay readable.
     ///
     /// # Errors
@@ -98,6 +111,19 @@ pub trait Storage: Debug + Send + Sync {
     ///
     /// `WouldBlock` if somebody else holds it; any I/O error.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+
+    /// Whether somebody holds the lock on `path`, which may be over when this returns. Must not
+    /// keep anybody from taking the lock for longer than a moment, which [`lock`] waits, and
+    /// creates and writes nothing. Asked by [`LogReader`](crate::LogReader) only.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if it cannot be told, as by default; any I/O error.
+    ///
+    /// [`lock`]: Storage::lock
+    fn is_locked(&self, _path: &Path) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// A number nobody can guess: for the identity of a log and the seeds of its checksums. A test
     /// that must run alike each time overrides it.
@@ -153,6 +179,16 @@ pub trait File: Debug + Send + Sync {
     /// Any I/O error.
     fn size(&self) -> io::Result<u64>;
 
+    /// How many names the file has. What is written to a file with more than one is seen under all
+    /// of them, so it is never used again for something else.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, as by default, if nobody can tell: there may be more than one then.
+    fn name_count(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// A read-only view of the first `len` bytes, which may reach beyond the end of the file: bytes
     /// written later appear in it. `None` if this file cannot be mapped; then it is read with
     /// [`read_at`](File::read_at). The log only looks at bytes it knows to be written.
@@ -206,7 +242,31 @@ pub enum EntryKind {
 }
 
 /// Holds a lock until it is dropped.
-pub trait LockGuard: Debug + Send + Sync {}
+///
+/// It also keeps a notice in the file that is locked, a few hundred bytes for readers elsewhere,
+/// who read the file as any other. A guard need not: then a [`LogReader`](crate::LogReader) in
+/// another process shows only what the manifest says, while the writer lives.
+pub trait LockGuard: Debug + Send + Sync {
+    /// Reads what is in the file from its beginning into `buf`, and returns how much. `None`, as by
+    /// default, if this guard keeps no notice.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error; it costs the notice of the writer before.
+    fn read_notice(&self, _buf: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+
+    /// Writes `bytes` at `position`, all of them, in one piece if it can. Need not survive a power
+    /// cut and is never synced. Called often, so it must not block.
+    ///
+    /// # Errors
+    ///
+    /// Any I/O error; then readers elsewhere see the notice before for longer.
+    fn write_notice(&self, _bytes: &[u8], _position: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -48,12 +48,41 @@ const CHECKS: &[(&str, Check)] = &[
     ("list", check_list),
     ("rename over an open file", check_rename),
     ("rename errors", check_rename_errors),
+    ("link", check_link),
     ("remove an open file", check_remove),
     ("sync_dir", check_sync_dir),
     ("lock", check_lock),
     ("lock what is no file", check_lock_errors),
     ("map of nothing", check_empty_map),
 ];
+
+fn check_link(storage: &dyn Storage, place: &Path) -> io::Result<()> {
+    let (from, to) = (place.join("from"), place.join("to"));
+    assert_fails(storage.link(&from, &to), ErrorKind::NotFound);
+    create(storage, &from, b"one")?;
+    storage.link(&from, &to)?;
+    assert_fails(storage.link(&from, &to), ErrorKind::AlreadyExists);
+    storage.open(&to, OpenMode::Write)?.write_at(b"two", 0)?;
+    assert_eq!(read(storage, &from)?, b"two");
+    storage.remove(&from)?;
+    assert_eq!(read(storage, &to)?, b"two");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_knows_how_many_names_it_has() {
+    let place = tempfile::tempdir().unwrap();
+    let storage = FsStorage::new();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    create(&storage, &from, b"one").unwrap();
+    let file = storage.open(&from, OpenMode::Read).unwrap();
+    assert_eq!(file.name_count().unwrap(), 1);
+    storage.link(&from, &to).unwrap();
+    assert_eq!(file.name_count().unwrap(), 2);
+    storage.remove(&from).unwrap();
+    assert_eq!(file.name_count().unwrap(), 1);
+}
 
 fn check_create_dir(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     let path = place.join("a/b/../c");

@@ -7,10 +7,14 @@
 mod modelled;
 
 #[cfg(loom)]
-pub(crate) use modelled::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread};
+pub(crate) use modelled::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(loom)]
+pub(crate) use modelled::{hint, thread};
 #[cfg(not(loom))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use std::hint;
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 #[cfg(not(loom))]
 pub(crate) use std::thread;

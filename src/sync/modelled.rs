@@ -4,9 +4,11 @@ use loom::sync;
 use std::ops::Deref;
 use std::ops::DerefMut;
 use std::sync::PoisonError;
+use std::sync::TryLockError;
 use std::time::Duration;
 
-pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize};
+pub(crate) use loom::hint;
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// As `parking_lot::Mutex`: without poison.
 #[derive(Debug, Default)]
@@ -19,6 +21,15 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard { mutex: &self.0, held: Some(locked(&self.0)) }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let held = match self.0.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(MutexGuard { mutex: &self.0, held: Some(held) })
     }
 }
 
@@ -101,12 +112,12 @@ impl TimedOut {
 /// As `std::thread`. A thread is parked with a token of its own: the one that loom gives its
 /// threads is lost, or wakes a thread that waits for a lock, if it is given at the wrong moment.
 pub(crate) mod thread {
-    pub(crate) use loom::thread::{JoinHandle, yield_now};
+    pub(crate) use loom::thread::{JoinHandle, ThreadId, yield_now};
 
     use loom::sync::Notify;
     use loom::thread;
-    use loom::thread::ThreadId;
     use std::io;
+    use std::num::NonZero;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -156,6 +167,11 @@ pub(crate) mod thread {
 
     pub(crate) fn current() -> Thread {
         Thread { id: thread::current().id(), token: TOKEN.with(Arc::clone) }
+    }
+
+    /// As many as a model has threads, or nearly.
+    pub(crate) fn available_parallelism() -> io::Result<NonZero<usize>> {
+        Ok(NonZero::<usize>::MIN.saturating_add(1))
     }
 
     pub(crate) fn park() {

@@ -226,7 +226,7 @@ fn frames_of_another_segment_are_not_taken_for_life_behind_damage() {
 /// damage.
 fn read_around(log: &Log, rows: &[Row]) -> bool {
     let mut cursor = log.cursor(Seek::Start).unwrap();
-    let (mut expected, mut lost) = (0, Vec::new());
+    let (mut expected, mut lost, mut since) = (0, Vec::new(), 0);
     loop {
         let place = cursor.offset();
         match cursor.next() {
@@ -240,11 +240,17 @@ fn read_around(log: &Log, rows: &[Row]) -> bool {
                 let again = cursor.next().unwrap_err();
                 assert_eq!(facts(&again), facts(&error));
                 assert_eq!(cursor.offset(), place, "an error moved the cursor");
+                // What it read last is still what is before it.
+                if place.get() > since {
+                    let before = cursor.prev().unwrap().unwrap();
+                    assert_eq!(before.offset() + 1, place);
+                    assert_eq!(Row::from(before), rows[usize::try_from(expected - 1).unwrap()]);
+                }
                 let behind = error.readable_from().unwrap();
                 assert!(behind > place && behind <= log.end_offset());
                 cursor.seek(Seek::Offset(behind)).unwrap();
                 lost.extend(place.get()..behind.get());
-                expected = behind.get();
+                (expected, since) = (behind.get(), behind.get());
             }
         }
     }

@@ -3,6 +3,8 @@
 use crate::support::Site;
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::compaction::compacting;
+use crate::support::compaction::fill;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -97,6 +99,25 @@ fn what_changes_a_log_is_told_once() {
         "INFO closed: path",
     ];
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_run_of_compaction_is_told_when_it_begins_and_when_it_ends() {
+    for closes in [false, true] {
+        let log = compacting(Site::memory()).small_segments().open();
+        fill(&log, 100, 10);
+        let lines = Lines::default();
+        *lines.1.lock().unwrap() = Some(log.clone()).filter(|_| closes);
+        let said = said_to(&lines, || {
+            assert_eq!(log.compact().unwrap().is_stopped(), closes);
+            assert!(closes || log.maintain().unwrap().compaction.is_none());
+        });
+        lines.1.lock().unwrap().take();
+        let numbers = "compacted_to records_removed records_kept bytes_removed segments_written";
+        let ended = format!("INFO compacted: path {numbers} left_aside more");
+        let begun = "DEBUG compacting: path from segments".to_owned();
+        assert_eq!(said, [begun, ended]);
+    }
 }
 
 #[test]

@@ -9,6 +9,70 @@ use std::process::Command;
 /// Each example, and the words its output has in this order.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
+        "backup",
+        &[
+            "the backup opens and has all records up to the end it was taken at\n",
+            "open: Corrupt\n",
+            "verify: ",
+            "repaired: all but a few records are read, at their offsets\n",
+            "the backup has every record that was lost\n",
+        ],
+    ),
+    (
+        "causality",
+        &[
+            "1 shop [order-17] may 17 pay 30?\n\
+             2 bank [order-17] it may\n3 shop [order-17] thank you",
+            "4 shop [order-18] may 18 pay 5?\n\
+             5 bank [order-18] it may\n6 shop [order-18] thank you",
+            "after a restart the shop goes on at 7",
+        ],
+    ),
+    (
+        "changelog_table",
+        &[
+            "appended 4933 changes, compacted ",
+            "compacted up to offset 4933: ",
+            "the log holds 122 records, and replays to the same table\n",
+        ],
+    ),
+    (
+        "consumers",
+        &[
+            "the ledger crashed after 120 orders: true",
+            "the ledger crashed after 70 orders: true",
+            "it goes on at 500, 2617257 cents of 523 orders",
+            "cents of 1000 orders, as it should: true",
+            "mail is slow: removed 4 segments with 400 records ",
+            ", unread by mail\n",
+            "  ledger has committed Some(Offset(1000)), lag Some(0)",
+            "  mail has committed Some(Offset(400)), lag Some(600)",
+            "mail has caught up: removed 6 segments with 600 records ",
+            "the log starts at 1000 and is empty\n",
+        ],
+    ),
+    (
+        "partitions",
+        &[
+            "20000 records in 4 partitions",
+            "customer-17 is in partition 3, here and everywhere",
+            "read in parallel: 1000 keys, each in its order",
+            "so there are not 6 partitions",
+            "copied to 6: 1000 keys, each in its order",
+        ],
+    ),
+    (
+        "follow",
+        &[
+            "synced, every 1 ms: 300 records seen, half of them within ",
+            "the writer is gone: true",
+            "written, every 1 ms: 300 records seen, half of them within ",
+            "written, every 20 ms: 100 records seen, ",
+            "written, every 120 ms: 16 records seen, ",
+            "the writer is gone: true",
+        ],
+    ),
+    (
         "quickstart",
         &[
             "a child process was killed when ",
@@ -19,6 +83,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "backwards: 4932 tests/basic_tests.rs\n",
             "reopened: closed cleanly\n",
             "everything is as it should be\n",
+        ],
+    ),
+    (
+        "replication",
+        &[
+            "primary-backup: the log holds results\n",
+            "  bert takes offsets 2 to 3 (",
+            "  anna ends at 5, lamport 5: ",
+            "  bert ends at 6, lamport 6: ",
+            "  recovery: not closed: ",
+            "have all below 3 in common; anna is cut there\n  anna takes offsets 3 to 6 (",
+            "  anna ends at 6, lamport 6: ",
+            "what caused what: r1@1 r2@2 r3@3 r4@4 r6@5 r7@6\n",
+            "refused: the log ends at 6, and the frames begin at 0",
+            "state machine replication: the log holds inputs\n",
+            "have all below 3 in common; anna is cut there\n",
+            "both ended with replicas that are alike\n",
         ],
     ),
     (

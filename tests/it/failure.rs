@@ -282,6 +282,24 @@ fn records_accepted_as_buffered_stay_readable_on_a_full_disk_and_are_written_lat
     check(&open(&machine.crash(Crash::DropUnsynced)), &all);
 }
 
+/// What a try left is the begin of the next one: to erase it would cost each of them a sync.
+#[test]
+fn what_stays_in_the_log_is_not_erased() {
+    let machine = FaultyStorage::memory();
+    let log = buffered(&machine).segment_bytes(1 << 20).open(DIR).unwrap();
+    append_all(&log, &tail(3));
+    log.wait(at(2), Written).unwrap();
+    machine.set_free(Some(400));
+    log.append("x".repeat(700)).unwrap();
+    machine.forget_calls();
+    for _ in 0..3 {
+        assert_kind(log.wait(at(3), Written), ErrorKind::StorageFull);
+    }
+    assert_eq!(machine.count(|op, _| op == Op::Sync), 0);
+    machine.set_free(None);
+    log.wait(at(3), Written).unwrap();
+}
+
 #[test]
 fn a_log_opens_and_reads_on_a_full_disk() {
     let machine = FaultyStorage::memory();

@@ -1,11 +1,14 @@
 //! A log of format version 1, written by hand, opens and holds what its author says.
 
 use crate::support::at;
+use crate::support::clock::ManualClock;
 use crate::support::image::Image;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use stratalog::storage::FsStorage;
-use stratalog::{EntryBuf, Log, Options, Record, Seek};
+use stratalog::{Compaction, EntryBuf, Log, Maintenance, Options, Record, Seek, Timestamp};
 use tempfile::TempDir;
 
 #[test]
@@ -31,6 +34,42 @@ fn a_log_of_version_1_goes_on_where_it_ended() {
         log.close().unwrap();
     }
 }
+
+/// What it says of compaction is believed, and compaction goes on from there.
+#[test]
+fn a_log_of_version_1_is_compacted_where_it_has_not_been() {
+    let (_dir, path) = copy();
+    let clock = ManualClock::at(COMPACTED_AT);
+    let hour = Duration::from_secs(3600);
+    let options = Options::new()
+        .maintenance(Maintenance::Manual)
+        .clock(Arc::new(clock.clone()))
+        .compaction(Compaction::new().tombstone_retention(hour));
+    let log = options.open(&path).unwrap();
+    let (stats, segments) = (log.stats(), log.segments());
+    assert_eq!((stats.compacted_to, stats.tombstones, stats.dirty_bytes), (at(409), 2, 0));
+    let compacted: Vec<_> =
+        segments.iter().map(|segment| (segment.compacted_at, segment.tombstones)).collect();
+    assert_eq!(compacted, [(Some(COMPACTED_AT), 2), (None, 0)]);
+
+    log.append(Record::new("newer").key("sensor-7")).unwrap();
+    log.roll().unwrap();
+    clock.advance(hour - Duration::from_micros(1));
+    let mut expected = expected();
+    expected.retain(|line| !line.starts_with("5\t"));
+    assert_eq!(log.compact().unwrap().records_removed(), 1);
+    expected.push(line(&log.get(at(413)).unwrap().unwrap()));
+    assert_eq!(shown(&log), expected);
+
+    // Their time began when the manifest says, not with this run.
+    clock.advance(Duration::from_micros(1));
+    assert_eq!(log.compact().unwrap().records_removed(), 2);
+    expected.retain(|line| !line.contains("tombstone"));
+    assert_eq!(shown(&log), expected);
+}
+
+/// When the manifest says that the first segment was compacted.
+const COMPACTED_AT: Timestamp = Timestamp::from_micros(1_700_000_000_090_000);
 
 #[test]
 fn opening_and_reading_a_closed_log_changes_no_file() {

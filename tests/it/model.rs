@@ -5,8 +5,10 @@
 use crate::support::Site;
 use crate::support::assert_out_of_range;
 use crate::support::at;
-use crate::support::check;
 use crate::support::clock::ManualClock;
+use crate::support::compaction::Full;
+use crate::support::compaction::check_compacted;
+use crate::support::compaction::compacting_with;
 use crate::support::model::Model;
 use crate::support::model::Row;
 use crate::support::ordered::OrderedStorage;
@@ -45,6 +47,10 @@ enum Op {
     },
     Sync,
     Roll,
+    /// After a roll, or of what happens to be sealed.
+    Compact {
+        roll: bool,
+    },
     /// To a place so many thousandths into the log.
     Truncate {
         mille: u16,
@@ -105,6 +111,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => wait,
         1 => Just(Op::Sync),
         1 => Just(Op::Roll),
+        1 => any::<bool>().prop_map(|roll| Op::Compact { roll }),
         1 => (0..1100_u16).prop_map(|mille| Op::Truncate { mille }),
         1 => (0..1100_u16).prop_map(|mille| Op::Delete { mille }),
         4 => (-300..600_i16).prop_map(|seconds| Op::Clock { seconds }),
@@ -130,19 +137,22 @@ struct Setup {
     read_mode: ReadMode,
     segment_bytes: u64,
     segment_age: Duration,
+    map_bytes: u64,
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
     let modes = prop_oneof![Just(ReadMode::Map), Just(ReadMode::Pread)];
     let bytes = prop_oneof![Just(256), 256..4096_u64, Just(1 << 20)];
     let ages = prop_oneof![2 => Just(Duration::MAX), 1 => Just(Duration::from_secs(400))];
-    (any::<bool>(), level(), modes, bytes, ages).prop_map(
-        |(on_disk, durability, read_mode, segment_bytes, segment_age)| Setup {
+    let maps = prop_oneof![Just(1 << 10), Just(1 << 20)];
+    (any::<bool>(), level(), modes, bytes, ages, maps).prop_map(
+        |(on_disk, durability, read_mode, segment_bytes, segment_age, map_bytes)| Setup {
             on_disk,
             durability,
             read_mode,
             segment_bytes,
             segment_age,
+            map_bytes,
         },
     )
 }
@@ -206,6 +216,7 @@ impl Pair {
                 .segment_age(setup.segment_age)
                 .max_unsynced_bytes(20_000)
         });
+        let site = compacting_with(site, |compaction| compaction.map_bytes(setup.map_bytes));
         let log = site.open();
         order.opened(&log);
         let cursor = log.cursor(Seek::Start).unwrap();
@@ -240,6 +251,12 @@ impl Pair {
                 self.assert_reached(&(at(0)..self.model.end()), Durability::Synced);
             }
             Op::Roll => self.log().roll().unwrap(),
+            Op::Compact { roll: false } => drop(self.compact()),
+            Op::Compact { roll: true } => {
+                self.log().roll().unwrap();
+                let is_empty = self.model.start() == self.model.end();
+                assert!(self.compact() == self.model.end() || is_empty);
+            }
             Op::Truncate { mille } => self.truncate(self.some_offset(mille)),
             Op::Delete { mille } => self.delete(self.some_offset(mille)),
             Op::Clock { seconds } => {
@@ -285,7 +302,32 @@ impl Pair {
             }
             _ => unreachable!("{op:?}"),
         }
-        assert_eq!(self.cursor.offset(), self.place);
+        self.settle();
+    }
+
+    /// Where no record is between them, two places are the same one.
+    fn settle(&mut self) {
+        let found = self.cursor.offset();
+        let (low, high) = (found.min(self.place), found.max(self.place));
+        assert_eq!(self.model.next_from(low, high), None, "{found} for {}", self.place);
+        self.place = found;
+    }
+
+    /// What the log shows is what the model says, so it can tell which records are to go.
+    fn compact(&mut self) -> Offset {
+        let before = Full::of(self.log());
+        let end = loop {
+            let report = self.log().compact().unwrap();
+            assert!(report.left_aside().is_empty() && !report.is_stopped());
+            if !report.more() {
+                break report.compacted_to();
+            }
+        };
+        let left = before.compacted_to(end);
+        self.model.retain(|offset| offset >= end || left.get(offset).is_some());
+        // It would read on in the segment that it holds.
+        self.cursor.seek(Seek::Offset(self.place)).unwrap();
+        end
     }
 
     /// Into the model.
@@ -355,22 +397,22 @@ impl Pair {
     }
 
     fn next(&mut self) {
-        let expected = self.visible(self.place).cloned();
+        let expected = self.model.next_from(self.place, self.log().high_watermark());
         let found = self.cursor.next().unwrap().map(|entry| (entry.offset(), Row::from(entry)));
-        assert_eq!(found, expected.map(|row| (self.place, row)));
-        if found.is_some() {
-            self.place = self.place + 1;
+        assert_eq!(found, expected);
+        if let Some((offset, _)) = found {
+            self.place = offset + 1;
         }
+        self.settle();
     }
 
     /// The record before is one that may be read, wherever the cursor stands.
     fn prev(&mut self) {
-        let before = self.place.min(self.log().high_watermark()).checked_sub(1);
-        let before = before.filter(|before| *before >= self.model.start());
-        let expected = before.map(|before| (before, self.visible(before).unwrap().clone()));
+        let expected = self.model.last_below(self.place.min(self.log().high_watermark()));
         let found = self.cursor.prev().unwrap().map(|entry| (entry.offset(), Row::from(entry)));
         assert_eq!(found, expected);
-        self.place = before.unwrap_or(self.place);
+        self.place = found.map_or(self.place, |(offset, _)| offset);
+        self.settle();
     }
 
     fn visible(&self, offset: Offset) -> Option<&Row> {
@@ -429,7 +471,8 @@ impl Pair {
     }
 
     fn check_all(&self) {
-        check(self.log(), &self.model.records(self.log().high_watermark()));
+        let expected = self.model.rows(self.log().high_watermark());
+        check_compacted(self.log(), &Full::from(expected));
     }
 }
 

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 use stratalog::Durability::{self, Buffered, Synced, Written};
 use stratalog::storage::{File, FsStorage, MemoryStorage, OpenMode, Storage};
-use stratalog::{ErrorKind, Log, Maintenance, Options, Result};
+use stratalog::{Compaction, ErrorKind, Log, Maintenance, Options, Record, Result};
 
 const LEVELS: [Durability; 3] = [Buffered, Written, Synced];
 
@@ -161,7 +161,9 @@ impl Program {
 
     fn open(&mut self) -> Result<()> {
         let storage = Arc::new(self.ordered.clone());
-        let log = tiny(storage).durability(*self.numbers.pick(&LEVELS)).open(DIR)?;
+        let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+        let level = *self.numbers.pick(&LEVELS);
+        let log = tiny(storage).compaction(compaction).durability(level).open(DIR)?;
         self.ordered.opened(&log);
         self.log = Some(log);
         Ok(())
@@ -199,10 +201,11 @@ impl Program {
 
     fn step(&mut self, log: &Log) -> Result<()> {
         let level = *self.numbers.pick(&LEVELS);
-        match self.numbers.below(25) {
+        match self.numbers.below(27) {
             0..12 => {
                 let value = vec![b'v'; size(&mut self.numbers)];
-                let offset = log.append_with(level, value)?;
+                let key = self.numbers.below(5).to_string();
+                let offset = log.append_with(level, Record::new(value).key(key))?;
                 self.told(level, offset.get() + 1);
             }
             12..15 => {
@@ -230,6 +233,7 @@ impl Program {
             21 => self.close(log),
             22 => self.log = None,
             23 => self.kill(),
+            24 | 25 => drop(log.compact()?),
             _ => self.cut_power(),
         }
         Ok(())
@@ -288,6 +292,60 @@ const SAMPLES: &[Sample] = &[
         hand.rename();
         hand.ordered.serves();
         hand.write(&segment(), 72, &frame(0));
+    }),
+    // Compaction: an output is written before it is named, and named when it is durable.
+    ("no durable manifest names 00000000000000000000-00000002.log", |hand| {
+        hand.seal();
+        // Its id is not used up: after a crash it would be taken for a segment with records.
+        hand.output();
+    }),
+    ("no durable manifest names 00000000000000000001-00000002.log", |hand| {
+        hand.seal();
+        hand.use_up_ids(3);
+        // Records are appended there, and nothing is to be replaced.
+        hand.segment_with_frame(2, 1);
+    }),
+    ("names segment 2, but what it says is durable is not synced", |hand| {
+        hand.seal();
+        hand.use_up_ids(3);
+        hand.output();
+        hand.names();
+        hand.replace_by_output();
+    }),
+    ("names segment 2, but its name is not durable", |hand| {
+        hand.seal();
+        hand.use_up_ids(3);
+        hand.output();
+        hand.sync(&output());
+        hand.replace_by_output();
+    }),
+    ("00000000000000000000-00000001.log is removed, and a manifest names it", |hand| {
+        hand.seal();
+        hand.use_up_ids(3);
+        hand.output();
+        hand.sync(&output());
+        hand.names();
+        hand.ordered.remove(&hand.path(&segment())).unwrap();
+        hand.replace_by_output();
+    }),
+    ("00000000000000000000-00000001.log is removed, and a manifest names it", |hand| {
+        hand.seal();
+        hand.use_up_ids(3);
+        hand.output();
+        hand.sync(&output());
+        hand.names();
+        hand.replace_by_output();
+        // The manifest without it is not durable yet.
+        hand.ordered.remove(&hand.path(&segment())).unwrap();
+    }),
+    ("1 was acknowledged as synced, but the durable manifest ends at 0", |hand| {
+        hand.seal();
+        hand.use_up_ids(3);
+        // What is forgotten is not covered by anything.
+        hand.manifest(&[]);
+        hand.rename();
+        hand.names();
+        hand.ordered.acknowledges(at(1));
     }),
     ("is not synced up to 120", |hand| {
         hand.begin();
@@ -400,11 +458,28 @@ fn each_rule_bites_and_only_that_one() {
     hand.names();
     hand.ordered.acknowledges(at(2));
     assert_eq!(hand.ordered.broken(), None);
+
+    let hand = Hand::new();
+    hand.seal();
+    hand.use_up_ids(3);
+    hand.output();
+    hand.sync(&output());
+    hand.names();
+    hand.replace_by_output();
+    hand.names();
+    hand.ordered.remove(&hand.path(&segment())).unwrap();
+    hand.ordered.acknowledges(at(1));
+    assert_eq!(hand.ordered.broken(), None);
 }
 
 /// The only segment of a log that is made by hand.
 fn segment() -> String {
     forge::segment_name(1, 0)
+}
+
+/// The segment that compaction puts in its place.
+fn output() -> String {
+    forge::segment_name(2, 0)
 }
 
 /// A frame of 48 bytes.
@@ -445,6 +520,43 @@ impl Hand {
         self.rename();
         self.names();
         self.ordered.serves();
+    }
+
+    /// The same, with a record, sealed.
+    fn seal(&self) {
+        self.begin();
+        self.write(&segment(), 72, &frame(0));
+        self.sync(&segment());
+        self.manifest(&[row(forge::SEALED, 1)]);
+        self.rename();
+        self.names();
+    }
+
+    /// The sealed segment stays, and the next id is that.
+    fn use_up_ids(&self, next: u64) {
+        let mut bytes = manifest(&[row(forge::SEALED, 1)]);
+        bytes[40..48].copy_from_slice(&next.to_le_bytes());
+        self.create("MANIFEST.next", &forge::resealed(bytes));
+        self.sync("MANIFEST.next");
+        self.rename();
+        self.names();
+    }
+
+    /// A frame in the segment that is to replace the sealed one.
+    fn output(&self) {
+        self.segment_with_frame(2, 0);
+    }
+
+    fn segment_with_frame(&self, id: u64, base: u64) {
+        let name = forge::segment_name(id, base);
+        self.create(&name, &forge::segment(id, base));
+        self.sync(&name);
+        self.write(&name, 72, &frame(base));
+    }
+
+    fn replace_by_output(&self) {
+        self.manifest(&[forge::Row { id: 2, ..row(forge::SEALED, 1) }]);
+        self.rename();
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! Rolling: when a segment ends, by size, by age and by hand, and that nobody notices.
 
+use crate::support::LONG;
 use crate::support::Site;
 use crate::support::append_all;
 use crate::support::assert_same;
@@ -7,10 +8,14 @@ use crate::support::at;
 use crate::support::check;
 use crate::support::clock::ManualClock;
 use crate::support::full;
+use crate::support::gate::GateStorage;
 use crate::support::record;
 use crate::support::records;
 use crate::support::secs;
 use crate::support::tail;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use stratalog::{Durability, Record, Seek};
 
@@ -198,4 +203,37 @@ fn cursors_do_not_notice_a_roll() {
             log.roll().unwrap();
         }
     }
+}
+
+/// Whoever watches a log asks while it rolls too, which takes as long as its disk likes.
+#[test]
+fn stats_wait_for_no_roll_and_no_sync() {
+    let storage = GateStorage::default();
+    let log = Site::over(Arc::new(storage.clone())).open();
+    append_all(&log, &tail(3));
+    log.append_with(Durability::Buffered, "not written").unwrap();
+    let before = log.segments();
+    assert_eq!((before.len(), before[0].records, log.stats().records), (1, 3, 3));
+    thread::scope(|scope| {
+        let held = storage.hold();
+        scope.spawn(|| log.roll().unwrap());
+        storage.wait_for_sync();
+        // Written, and the sync of it under way.
+        assert_eq!(log.stats().records, 4);
+        assert_eq!(log.segments()[0].end_offset, at(4));
+        drop(held);
+    });
+    let held = storage.hold();
+    thread::scope(|scope| {
+        scope.spawn(|| log.append_with(Durability::Written, "begins a segment").unwrap());
+        storage.wait_for_sync();
+        let (asked, is_asked) = mpsc::channel();
+        let log = log.clone();
+        scope.spawn(move || asked.send(log.stats()).unwrap());
+        let stats = is_asked.recv_timeout(LONG);
+        drop(held);
+        let stats = stats.unwrap();
+        assert_eq!((stats.records, stats.end_offset), (4, at(5)));
+    });
+    assert_eq!((log.segments().len(), log.stats().records), (2, 5));
 }

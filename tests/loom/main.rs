@@ -11,6 +11,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test may panic")]
 
 mod close;
+mod compaction;
 mod cutting;
 mod group;
 mod reading;

@@ -1,6 +1,7 @@
 //! A disk that is full for one write, beside others who write, sync and roll.
 
 use crate::support::after_close;
+use crate::support::after_kill;
 use crate::support::after_power_cut;
 use crate::support::begun;
 use crate::support::disk::Disk;
@@ -41,6 +42,31 @@ fn a_refused_write_beside_a_committer() {
             assert!(refused.is_none_or(|kind| kind == ErrorKind::StorageFull), "{outcome:?}");
         }
         check(&after_power_cut(&disk), &[("a", &other), ("b", &own)]);
+        log.append("c").unwrap();
+        check(&after_close(&disk, log), &[("a", &other), ("b", &own), ("c", &Ok(()))]);
+    });
+}
+
+/// What the refused write left is whole, and stays, or is a part and is gone; the next one finds
+/// space to erase it.
+#[test]
+fn a_refused_write_that_cannot_be_erased_beside_a_committer() {
+    explore("a refused write that cannot be erased beside a committer", Some(3), || {
+        let disk = Disk::default();
+        let log = begun(&disk, Durability::Synced);
+        disk.refuse_write(0, RESIDUE);
+        disk.refuse_erasure();
+        let other = append(&log, Durability::Synced, "a");
+        let own = log.append("b").map(drop);
+        let other = other.join().unwrap();
+        let found = after_kill(&disk);
+        for (value, outcome) in [("a", &other), ("b", &own)] {
+            if let Err(error) = outcome {
+                assert_eq!(error.kind(), ErrorKind::StorageFull);
+                let may_be_there = error.offset().is_some();
+                assert!(may_be_there || found.iter().all(|there| there != value), "{value}");
+            }
+        }
         log.append("c").unwrap();
         check(&after_close(&disk, log), &[("a", &other), ("b", &own), ("c", &Ok(()))]);
     });

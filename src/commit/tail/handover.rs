@@ -23,6 +23,8 @@ impl Tail {
     /// Lets go of the chunk that was written.
     pub(crate) fn written(&mut self, chunk: Arc<Chunk>) {
         self.pending.pop_front();
+        let last = chunk.frames.last();
+        self.written_at = last.map_or(self.written_at, |frame| frame.note.last_at);
         if let Ok(mut chunk) = Arc::try_unwrap(chunk)
             && self.spare.len() < PENDING_MAX + 1
             && chunk.bytes.capacity() <= 2 * CHUNK_BYTES
@@ -39,18 +41,28 @@ impl Tail {
         self.place = None;
     }
 
+    /// Whether [`take_back`](Tail::take_back) leaves all of the first pending chunk. Once it does,
+    /// it goes on to.
+    pub(crate) fn keeps_first(&self) -> bool {
+        let mut later = self.pending.iter().skip(1).map(AsRef::as_ref).chain(&self.chunk);
+        self.open.is_some_and(|open| open.accept == Accept::AtOnce)
+            || later.any(Chunk::has_accepted)
+            || self.pending.front().is_none_or(|first| !first.ends_refusable())
+    }
+
+    /// Accepts the frames of the first pending chunk below `end`, whoever waits for them.
+    pub(crate) fn accept_below(&mut self, end: Offset) {
+        if let Some(first) = self.pending.front_mut() {
+            let first = Arc::get_mut(first).expect("only the writer holds chunks, and it is here");
+            first.accept_below(end);
+        }
+    }
+
     /// Takes back what no caller was told is in the log: every frame behind the last accepted one.
-    /// What is left goes on behind it, or at `written` and `place` if nothing is. Tells whether
-    /// anything of the first pending chunk went.
-    pub(crate) fn take_back(
-        &mut self,
-        written: Offset,
-        durable: Offset,
-        place: Option<Place>,
-    ) -> bool {
-        let before = self.pending.front().map_or(0, |chunk| chunk.bytes.len());
+    /// What is left goes on behind it, or at `written` and `place` if nothing is.
+    pub(crate) fn take_back(&mut self, written: Offset, durable: Offset, place: Option<Place>) {
         if self.open.is_some_and(|open| open.accept == Accept::AtOnce) {
-            return false;
+            return;
         }
         self.close_frame(durable, None);
         self.seal_chunk();
@@ -75,7 +87,6 @@ impl Tail {
             self.end = written;
             self.place = place;
         }
-        self.pending.front().map_or(0, |chunk| chunk.bytes.len()) < before
     }
 
     /// Forgets all that is not written: the log ends at `end`, and the next frame begins a segment.

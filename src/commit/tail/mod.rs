@@ -17,6 +17,7 @@
 
 mod handover;
 mod read;
+mod ready;
 
 pub(crate) use read::TailSpan;
 
@@ -33,6 +34,7 @@ use crate::format::frame::FrameHeader;
 use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::record::Record;
+use crate::segment::FRAME_BYTES;
 use crate::segment::FrameNote;
 use crate::segment::NewSegment;
 use crate::storage::Storage;
@@ -41,10 +43,6 @@ use crate::units::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A frame is closed when its body reaches this: large enough to make the header cheap, small
-/// enough that a point read, which verifies one whole frame, stays cheap too.
-const FRAME_BYTES: usize = 4 << 10;
 
 /// A chunk is handed to the writer when it reaches this.
 pub(super) const CHUNK_BYTES: usize = 512 << 10;
@@ -65,6 +63,8 @@ pub(crate) struct Start {
     pub(crate) end: Offset,
     /// No append time is lower.
     pub(crate) last_at: Timestamp,
+    /// Append time of the last record there is, which may be lower.
+    pub(crate) last_record_at: Timestamp,
     pub(crate) next_segment_id: u64,
     pub(crate) storage: Arc<dyn Storage>,
 }
@@ -95,6 +95,8 @@ pub(crate) struct Tail {
     settings: TailSettings,
     end: Offset,
     last_at: Timestamp,
+    /// Append time of the last record that is written.
+    written_at: Timestamp,
     next_segment_id: u64,
     /// For the seeds of segments.
     storage: Arc<dyn Storage>,
@@ -117,6 +119,8 @@ struct OpenFrame {
     /// Append time of the last record.
     last_at: Timestamp,
     accept: Accept,
+    /// Of its offsets, how many have no record.
+    gone: u32,
     /// While the chunk's bytes and the end offset stay below these, records need no decision.
     calm_len: usize,
     calm_end: Offset,
@@ -126,11 +130,12 @@ struct OpenFrame {
 
 impl Tail {
     pub(crate) fn new(settings: TailSettings, start: Start, place: Option<Place>) -> Self {
-        let Start { end, last_at, next_segment_id, storage } = start;
+        let Start { end, last_at, last_record_at, next_segment_id, storage } = start;
         Self {
             settings,
             end,
             last_at,
+            written_at: last_record_at,
             next_segment_id,
             storage,
             place,
@@ -223,34 +228,6 @@ impl Tail {
         }
     }
 
-    /// Takes a body with room for its header in front as a chunk of its own, without a copy.
-    pub(crate) fn add_chunk(
-        &mut self,
-        arrival: Arrival,
-        mut bytes: Vec<u8>,
-        durable: Offset,
-        body_crc: u32,
-    ) -> Result<()> {
-        self.close_frame(durable, None);
-        self.begin(arrival, durable)?;
-        // The frame just opened is empty: it makes place for the one that brings its own bytes.
-        if let (Some(mut open), Some(mut chunk)) = (self.open.take(), self.chunk.take()) {
-            chunk.bytes.truncate(open.start);
-            let (segment, position) = (chunk.segment, chunk.end_position());
-            if !chunk.frames.is_empty() {
-                self.pending.push_back(Arc::new(chunk));
-            }
-            bytes.reserve(8);
-            open.start = 0;
-            self.open = Some(open);
-            self.chunk = Some(Chunk::new(segment, position, bytes));
-        }
-        self.finish(arrival, durable, Some(body_crc));
-        self.close_frame(durable, Some(body_crc));
-        self.seal_chunk();
-        Ok(())
-    }
-
     /// Whether the open frame takes the records.
     fn takes(&self, open: OpenFrame, arrival: &Arrival, end: Offset) -> bool {
         let len = self.open_len() + arrival.len;
@@ -270,7 +247,9 @@ impl Tail {
             Some(place) => place,
             None => self.begin_segment(),
         };
-        self.place = Some(Place { first_at: place.first_at.or(Some(arrival.at)), ..place });
+        // Behind nothing but holes nobody knows how old the segment is.
+        let first_at = place.first_at.filter(|at| *at > Timestamp::MIN).or(Some(arrival.at));
+        self.place = Some(Place { first_at, ..place });
         let spare = &mut self.spare;
         let chunk = self.chunk.get_or_insert_with(|| {
             Chunk::new(place.segment, place.position, spare.pop().unwrap_or_default())
@@ -290,6 +269,7 @@ impl Tail {
             at,
             last_at: at,
             accept: arrival.accept,
+            gone: 0,
             calm_len,
             calm_end: segment_end.unwrap_or(Offset::MAX),
             calm_at: self.calm_at(at),
@@ -324,16 +304,20 @@ impl Tail {
             || end.saturating_since(place.segment.base_offset) > u64::from(u32::MAX)
     }
 
+    /// The first of `count` ids for segments that are not begun by records that arrive; `None` if
+    /// there are not so many left.
+    pub(crate) fn take_segment_ids(&mut self, count: u64) -> Option<u64> {
+        let first = self.next_segment_id;
+        self.next_segment_id = first.checked_add(count)?;
+        Some(first)
+    }
+
     fn begin_segment(&mut self) -> Place {
         self.seal_chunk();
-        let random = u32::try_from(self.storage.random() >> 32).unwrap_or_default();
-        let segment = NewSegment {
-            segment_id: self.next_segment_id,
-            // 0 is the seed of frames that are not in a segment.
-            seed: if Bug::OneSeed.is_on() { 1 } else { random.max(1) },
-            base_offset: self.end,
-        };
+        let segment_id = self.next_segment_id;
         self.next_segment_id += 1;
+        let random = if Bug::OneSeed.is_on() { 1 } else { self.storage.random() };
+        let segment = NewSegment::new(segment_id, self.end, random);
         Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
     }
 
@@ -353,12 +337,14 @@ impl Tail {
             return;
         };
         let position = chunk.position + open.start as u64;
+        let count = u32::try_from(self.end - open.base).expect("a record takes two bytes");
         let note = FrameNote {
             base_offset: open.base,
             end_offset: self.end,
             position,
             appended_at: open.at,
             last_at: open.last_at,
+            record_count: count.saturating_sub(open.gone),
         };
         let frame = ChunkFrame { note, start: open.start, body_len, accept: open.accept };
         let body_crc = body_crc.unwrap_or_else(|| {
@@ -371,7 +357,7 @@ impl Tail {
             body_len: u32::try_from(body_len).expect("a batch is limited to 1 GiB"),
             base_offset: open.base,
             appended_at: open.at,
-            count: u32::try_from(self.end - open.base).expect("a record takes two bytes"),
+            count,
             durable_gap: u32::try_from(gap).unwrap_or(u32::MAX),
             body_crc,
         };

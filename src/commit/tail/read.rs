@@ -17,10 +17,13 @@ pub(crate) struct TailSpan {
     pub(crate) base_offset: Offset,
     pub(crate) end_offset: Offset,
     pub(crate) appended_at: Timestamp,
+    /// Where the copy ended: the frame's base, and the place in its body.
+    pub(crate) behind: (Offset, usize),
 }
 
 impl Tail {
-    /// Copies the records from `offset` to the end of its frame; `None` if it is not here.
+    /// Copies the records from `offset` to the end of its frame; `None` if it is not here. In a
+    /// frame with holes the span may begin below it, behind the record before.
     ///
     /// `hint` is a place in the body where the record of that offset begins, given the frame's
     /// base: where an earlier copy of the same frame ended.
@@ -29,15 +32,16 @@ impl Tail {
         offset: Offset,
         hint: Option<(Offset, usize)>,
         out: &mut Vec<u8>,
-    ) -> Option<(TailSpan, usize)> {
+    ) -> Option<TailSpan> {
         let (body, base, end, at) = self.frame_for(offset)?;
-        let skip = match hint {
-            Some((frame, place)) if frame == base => place,
-            _ => skip_records(body, offset - base)?,
+        let (skip, base_offset) = match hint {
+            Some((frame, place)) if frame == base => (place, offset),
+            _ => skip_records(body, base, offset)?,
         };
         out.clear();
         out.extend_from_slice(body.get(skip..)?);
-        Some((TailSpan { base_offset: offset, end_offset: end, appended_at: at }, skip))
+        let behind = (base, body.len());
+        Some(TailSpan { base_offset, end_offset: end, appended_at: at, behind })
     }
 
     /// The base offset of the frame that covers `offset`.
@@ -53,7 +57,7 @@ impl Tail {
         while offset < self.end {
             let (body, base, end, at) = self.frame_for(offset)?;
             let header = FrameHeader {
-                body_len: 0,
+                body_len: u32::try_from(body.len()).unwrap_or(u32::MAX),
                 base_offset: base,
                 appended_at: at,
                 count: u32::try_from(end - base).unwrap_or(u32::MAX),
@@ -88,11 +92,19 @@ impl Tail {
     }
 }
 
-/// The place in a body of dense records behind the first `count` of them.
-fn skip_records(body: &[u8], count: u64) -> Option<usize> {
+/// The place in a body behind the records below `offset`, and the offset that the next one has
+/// without an offset step.
+fn skip_records(body: &[u8], base: Offset, offset: Offset) -> Option<(usize, Offset)> {
     let mut reader = Reader::new(body);
-    for _ in 0..count {
-        record::decode(&mut reader).ok()?;
+    let (mut place, mut next) = (0, base);
+    while next < offset && !reader.is_empty() {
+        let record = record::decode(&mut reader).ok()?;
+        let found = next.checked_add(record.offset_step)?;
+        if found >= offset {
+            break;
+        }
+        next = found.checked_add(1)?;
+        place = body.len() - reader.remaining();
     }
-    Some(body.len() - reader.remaining())
+    Some((place, next))
 }

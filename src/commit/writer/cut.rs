@@ -1,15 +1,19 @@
-//! The manifest of a log that is cut: which rows stay, and how the last one ends.
+//! Changes of the list of segments that no record causes: which rows stay, and how they end.
 
 use crate::commit::writer::Writer;
+use crate::commit::writer::seal_durable;
 use crate::error::Failure;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::segment;
 use crate::segment::Cut;
+use crate::segment::Segment;
 use crate::state::Takes;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::sync::Arc;
 
 impl Writer {
     /// The offset of the first record there is.
@@ -30,26 +34,28 @@ impl Writer {
         rows.retain(|row| row.base_offset < end && row.end_offset > start && end > start);
         let cut = rows.last().copied().filter(|row| end < row.end_offset);
         let cut = cut.map(|row| self.cut_at(&row, end)).transpose()?;
-        if let (Some(row), Some(cut)) = (rows.last_mut(), cut) {
-            row.end_offset = end;
-            row.byte_len = cut.byte_len;
-            row.record_count = cut.record_count;
-            row.last_appended_at = cut.last_at;
-            if cut.record_count == 0 {
-                (row.first_appended_at, row.last_appended_at) = Default::default();
-            }
+        if let (Some(row), Some((_, cut))) = (rows.last_mut(), &cut) {
+            cut.apply(row, end);
         }
         for row in &mut rows {
             row.state = RowState::Sealed;
         }
+        let cut_back = cut.zip(rows.last().copied());
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
-            manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
+            // Around, if need be: what counts is that it is another one.
+            manifest.truncation_epoch = manifest.truncation_epoch.wrapping_add(1);
+            // What comes there next has not been compacted.
+            manifest.compacted_to = manifest.compacted_to.min(end);
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };
         self.segments.change_and(None, Takes::Back(end), edit, settle)?;
         self.forget_active();
+        if let Some(((segment, _), row)) = cut_back {
+            // What is known of it need not be looked up again.
+            self.segments.keep_open(Arc::new(segment.cut_back(&row)));
+        }
         Ok(())
     }
 
@@ -91,6 +97,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Changes the rows of sealed segments, those below `durable` among them.
+    pub(crate) fn edit_sealed(
+        &mut self,
+        durable: Offset,
+        edit: impl FnOnce(&mut Manifest) -> bool,
+    ) -> Result<bool, Failure> {
+        let state = self.segments.state();
+        let mut manifest = state.manifest.clone();
+        manifest.closed = false;
+        seal_durable(&mut manifest, durable);
+        if !edit(&mut manifest) {
+            return Ok(false);
+        }
+        self.segments.change(state.active.clone(), |current| *current = manifest)?;
+        Ok(true)
+    }
+
     /// The rows of all segments as they are now.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let mut rows = self.segments.state().manifest.rows.clone();
@@ -100,15 +123,25 @@ impl Writer {
         rows
     }
 
-    fn cut_at(&self, row: &Row, end: Offset) -> Result<Cut, Failure> {
+    /// Where the row of the active segment is noted after each write.
+    pub(crate) fn noted(&self) -> Arc<Mutex<Option<Row>>> {
+        Arc::clone(&self.noted)
+    }
+
+    /// Append time of the last record that is written.
+    pub(crate) fn last_record_at(&self) -> Timestamp {
+        Row::last_record_at(&self.rows())
+    }
+
+    fn cut_at(&self, row: &Row, end: Offset) -> Result<(Arc<Segment>, Cut), Failure> {
         let segment = self.segments.open(&self.segments.state(), row).map_err(Failure::Refused)?;
-        segment::cut_at(&segment, row, end).map_err(Failure::Refused)
+        let cut = segment::cut_at(&segment, row, end).map_err(Failure::Refused)?;
+        Ok((segment, cut))
     }
 
     fn forget_active(&mut self) {
         self.active = None;
         self.unsynced.clear();
-        self.residue = 0;
         self.cuts += 1;
     }
 }

@@ -10,8 +10,8 @@
 //! # Invariants
 //!
 //! - One thread at a time is here, and no other writes to segment files.
-//! - A failed write leaves nothing behind the end that could be taken for frames, or nobody ever
-//!   writes again.
+//! - What a refused write left behind the end is gone, durably, before anything else is written to
+//!   the file; after any other failed write nobody ever writes again.
 
 mod cut;
 
@@ -33,6 +33,7 @@ use crate::segment::NewSegment;
 use crate::segment::Reading;
 use crate::state::Segments;
 use crate::storage::Handle;
+use crate::sync::Mutex;
 use crate::units::Offset;
 use std::sync::Arc;
 
@@ -56,8 +57,7 @@ pub(crate) struct Writer {
     active: Option<Active>,
     /// Segments that ended and are not known to be durable, oldest first, with their ends.
     unsynced: Vec<(Handle, Offset)>,
-    /// Bytes that the write that failed last may have left behind the end.
-    residue: usize,
+    residue: Residue,
     /// How often the log was cut back or emptied.
     cuts: u64,
     /// Called when segments have come or gone.
@@ -65,6 +65,16 @@ pub(crate) struct Writer {
     /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
     /// it, or a new length that is not synced.
     has_tried: bool,
+    /// The row of the active segment after the last write, for those who must not wait for a write.
+    noted: Arc<Mutex<Option<Row>>>,
+}
+
+/// What a refused write left behind the end, and nobody has erased yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Residue {
+    len: usize,
+    /// The end of the frames that a crash could leave whole.
+    whole_to: Option<Offset>,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -83,13 +93,15 @@ impl Writer {
         segment_bytes: u64,
         active: Option<Active>,
     ) -> Self {
+        let noted = active.as_ref().map(|active| active.row(RowState::Active));
         Self {
             segments,
             reading,
             segment_bytes,
             active,
+            noted: Arc::new(Mutex::new(noted)),
             unsynced: Vec::new(),
-            residue: 0,
+            residue: Residue::default(),
             has_tried: false,
             cuts: 0,
             keeper: Arc::default(),
@@ -99,6 +111,10 @@ impl Writer {
     /// Calls `keeper` when segments have come or gone.
     pub(crate) fn with_keeper(self, keeper: Arc<Bell>) -> Self {
         Self { keeper, ..self }
+    }
+
+    pub(crate) fn segments(&self) -> &Arc<Segments> {
+        &self.segments
     }
 
     /// Where the next frame goes if nothing is pending.
@@ -114,14 +130,13 @@ impl Writer {
         })
     }
 
-    /// Writes a chunk to its segment, which is begun if the chunk is its first.
+    /// Writes a chunk to its segment, which is begun if the chunk is its first. Not over a residue.
     pub(crate) fn write(
         &mut self,
         chunk: &Chunk,
         purpose: Purpose,
         durable: Offset,
     ) -> Result<(), Failure> {
-        self.residue = 0;
         self.has_tried = true;
         self.segments.prove()?;
         let begins = self
@@ -138,22 +153,43 @@ impl Writer {
             active.zero_ahead(chunk.bytes.len() as u64, self.segment_bytes);
         }
         match active.write(&chunk.bytes, chunk.notes()) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                *self.noted.lock() = Some(active.row(RowState::Active));
+                Ok(())
+            }
             Err(partial) if partial.error.kind() == ErrorKind::StorageFull => {
-                self.residue = partial.written;
+                let whole_to = chunk.whole_to(partial.written);
+                self.residue = Residue { len: partial.written, whole_to };
                 Err(Failure::Refused(partial.error))
             }
             Err(partial) => Err(Failure::Broken(partial.error)),
         }
     }
 
-    /// Removes what the write that failed last may have left in the file.
-    pub(crate) fn erase_residue(&mut self) -> Result<()> {
-        let residue = std::mem::take(&mut self.residue);
-        match &self.active {
-            Some(active) if residue > 0 => active.erase(residue),
-            _ => Ok(()),
+    pub(crate) fn has_residue(&self) -> bool {
+        self.residue.len > 0
+    }
+
+    /// The end of the frames behind the end of what is written that a crash could bring back.
+    pub(crate) fn residue_end(&self) -> Option<Offset> {
+        self.residue.whole_to
+    }
+
+    /// The residue stays: it is the beginning of what will be written there.
+    pub(crate) fn forget_residue(&mut self) {
+        self.residue = Residue::default();
+    }
+
+    /// Removes the residue, durably. That of a segment that has ended may stay: the manifest says
+    /// where the segment ends, and what lies behind that is never looked at.
+    pub(crate) fn erase_residue(&mut self) -> Result<(), Failure> {
+        if let Some(active) = &self.active
+            && !Bug::ResidueStays.is_on()
+        {
+            active.erase(self.residue.len)?;
         }
+        self.forget_residue();
+        Ok(())
     }
 
     /// What to sync for everything that is written to be durable.
@@ -267,6 +303,11 @@ fn end_active(manifest: &mut Manifest, ended: Option<Row>, durable: Offset) {
         manifest.rows.pop();
         manifest.rows.extend(ended);
     }
+    seal_durable(manifest, durable);
+}
+
+/// Calls sealed what has become durable.
+fn seal_durable(manifest: &mut Manifest, durable: Offset) {
     for row in &mut manifest.rows {
         if row.state == RowState::Written && row.end_offset <= durable {
             row.state = RowState::Sealed;

@@ -5,8 +5,9 @@ Written from docs/FORMAT.md alone. No line of it comes from the crate, so that a
 crate's encoder cannot hide behind the same mistake in its decoder. It is a second, slower
 implementation of the page: if the two disagree, the page decides.
 
-The log was closed cleanly. It has a sealed segment as compaction leaves one and an active one, and
-between them every part a record can have. Running this again writes the same bytes.
+The log was closed cleanly. It has a sealed segment that compaction left, of which the manifest says
+when that was and how many tombstones it has, and an active one. Between them they have every part a
+record can have. Running this again writes the same bytes.
 
 expected.tsv has a line for each record, with six fields between tabs:
 
@@ -110,11 +111,11 @@ class Frame:
 
 
 class Segment:
-    """A segment; `previous` is the one before or None."""
+    """A segment; `previous` is the one before or None, `compacted` when it was, or 0."""
 
-    def __init__(self, id, seed, state, frames, previous=None):
+    def __init__(self, id, seed, state, frames, previous=None, compacted=0):
         self.id, self.seed, self.state, self.frames = id, seed, state, frames
-        self.previous = previous
+        self.previous, self.compacted = previous, compacted
         self.base = frames[0].base
         self.end = self.base
         for frame in frames:
@@ -156,8 +157,9 @@ class Segment:
 
     def row(self):
         entries = self.entries()
+        tombstones = sum(record.value is None for _, _, record in entries)
         return struct.pack(
-            "<QQQQqqQII32s",
+            "<QQQQqqQIIqQ16s",
             self.id,
             self.base,
             self.end,
@@ -167,13 +169,16 @@ class Segment:
             len(entries),
             self.state,
             0,  # reserved
+            self.compacted,
+            tombstones if self.compacted else 0,
             b"",  # reserved, filled up with zeros
         )
 
 
 def manifest(segments, start):
+    compacted = [segment.end for segment in segments if segment.compacted]
     covered = struct.pack(
-        "<8sHHI16sQQqQ16s",
+        "<8sHHI16sQQqQQ8s",
         b"STRATMAN",
         1,  # version
         1,  # flags: closed cleanly
@@ -183,6 +188,7 @@ def manifest(segments, start):
         max(segment.id for segment in segments) + 1,
         segments[-1].entries()[-1][1],
         1,  # truncation epoch: the end was cut back once
+        max(compacted, default=0),  # compacted to
         b"",  # reserved, filled up with zeros
     )
     covered += b"".join(segment.row() for segment in segments)
@@ -214,7 +220,7 @@ FIRST = Segment(1, 0x5EED0001, SEALED, [
     # Seven records of one write, closed when the record before was not durable yet.
     Frame(1, T0 + 1_000, 7, 0, [
         Record(b""),
-        Record(b"v", key=b"k"),
+        Record(b"v", key=b"j"),
         Record(b"no name", key=b""),
         Record(None, key=b"k", delta=5),
         Record(b"41.2", key=b"sensor-7", delta=5,
@@ -233,7 +239,7 @@ FIRST = Segment(1, 0x5EED0001, SEALED, [
     Frame(408, T0 + 50_000, 1, 408, [
         Record(bytes(i % 251 for i in range(300))),
     ]),
-])
+], compacted=T0 + 90_000)
 
 SECOND = Segment(2, 0xFEED0002, ACTIVE, [
     # Long enough for the next frame to have an entry in the index.

@@ -26,6 +26,9 @@
 //! state that a failure printed, and tells the way. `STRATALOG_EXPLORE_SEED` sets the seed that a
 //! summary printed.
 
+mod append;
+mod consumer;
+mod elsewhere;
 mod explorer;
 mod oracle;
 mod play;
@@ -110,20 +113,34 @@ fn explores_programs_whose_calls_fail() {
     let scripts = SCRIPTS.iter().filter(|script| !script.contains(['f', 'g']));
     for (nth, script) in scripts.enumerate() {
         let root = Root { word: (*script).to_owned(), options: nth as u64 % 4, trouble: None };
-        let mut run = play::start(&root);
-        play::play(&mut run, &root).unwrap();
-        let calls = run.machine.steps();
-        for (kind, is_sticky) in troubles() {
-            let shift = jobs.len() as u64;
-            for nth in (1..=calls).filter(|nth| (nth + shift).is_multiple_of(every)) {
-                let trouble = Some(Trouble { nth, kind, is_sticky });
-                let root = Root { trouble, ..root.clone() };
-                jobs.push(Job { root, cuts: Cuts::BehindTrouble, choices: 2 });
-            }
-        }
+        let jobs_before = jobs.len() as u64;
+        jobs.extend(failing(&root, every, jobs_before));
     }
     let effort = Effort { children: 1, depth: 2, seed: 1 };
     explore("programs whose calls fail", &jobs, effort, least);
+}
+
+/// What is done with a consumer, with its records coming and going.
+#[test]
+fn explores_consumers() {
+    let (len, choices, every, least) = match Amount::asked() {
+        Amount::Slice => (2, 4, 149, 5_000),
+        Amount::Whole => (3, 24, 1, 100_000),
+        Amount::Soak(_) => return,
+    };
+    let mut jobs = Vec::new();
+    for (nth, word) in program::consumer_words(len).into_iter().enumerate() {
+        jobs.push(job(word, nth as u64 % 3, Cuts::OfTheLast, choices));
+    }
+    for (nth, script) in program::CONSUMER_SCRIPTS.iter().enumerate() {
+        let root = Root { word: (*script).to_owned(), options: nth as u64 % 4, trouble: None };
+        jobs.push(Job { root: root.clone(), cuts: Cuts::All, choices });
+        if !script.contains(['f', 'g']) {
+            let jobs_before = jobs.len() as u64;
+            jobs.extend(failing(&root, every, jobs_before));
+        }
+    }
+    explore("consumers", &jobs, Effort { children: 2, depth: 2, seed: 1 }, least);
 }
 
 /// Fresh programs until the time is up.
@@ -208,11 +225,29 @@ fn job(word: String, options: u64, cuts: Cuts, choices: usize) -> Job {
     Job { root: Root { word, options, trouble: None }, cuts, choices }
 }
 
+/// The program with every so manyth of its calls failing.
+fn failing(root: &Root, every: u64, jobs_before: u64) -> Vec<Job> {
+    let mut run = play::start(root);
+    play::play(&mut run, root).unwrap();
+    let calls = run.machine.steps();
+    let mut jobs = Vec::new();
+    for (kind, is_sticky) in troubles() {
+        let shift = jobs_before + jobs.len() as u64;
+        for nth in (1..=calls).filter(|nth| (nth + shift).is_multiple_of(every)) {
+            let trouble = Some(Trouble { nth, kind, is_sticky });
+            let root = Root { trouble, ..root.clone() };
+            jobs.push(Job { root, cuts: Cuts::BehindTrouble, choices: 2 });
+        }
+    }
+    jobs
+}
+
 fn troubles() -> Vec<(char, bool)> {
     let both = TROUBLES.iter().flat_map(|(kind, _)| [(*kind, false), (*kind, true)]);
     // Whoever is interrupted each time tries for ever, and that is in order; and a disk that is
     // full stays full.
-    both.filter(|trouble| !matches!(trouble, ('i', true) | ('p' | 'q', false))).collect()
+    both.filter(|trouble| !matches!(trouble, ('i', true) | ('p' | 'q' | 'c' | 'd', false)))
+        .collect()
 }
 
 /// Explores the jobs on all cores, says what came of it, and fails if a promise was broken.

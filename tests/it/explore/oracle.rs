@@ -6,7 +6,13 @@
 //! is under way and changes more than the end (one that deletes, say) makes two worlds, with and
 //! without it; when it returns, one of them is left. What was seen after a crash is the one world
 //! from then on.
+//!
+//! Compaction makes one world, in which records *may be gone*: those with a later one of their key,
+//! and tombstones, if they go. Whichever of them are missed, the rest must make sense: a value is
+//! missed only if a later record of its key is there to have taken its place, and a tombstone only
+//! if nothing is left that it hides.
 
+use crate::explore::consumer::Places;
 use crate::support::medium::Hash;
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +25,19 @@ pub(super) struct Row {
     pub(super) at: (i64, i64),
     /// Whether a unit of records ends with it.
     pub(super) ends_unit: bool,
+    pub(super) fate: Fate,
+}
+
+/// What compaction has done to a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fate {
+    #[default]
+    There,
+    /// It may be gone, if what is left makes sense without it.
+    MayBeGone,
+    /// It may have gone for the sake of one that was cut off since, or may have gone itself.
+    Unknown,
+    Gone,
 }
 
 /// What is in a record. Each number gives another one.
@@ -39,9 +58,11 @@ impl Item {
         let is_tombstone = number % 6 == 2 && len < 50;
         Self {
             number,
-            key: (number % 3 == 2).then(|| number.to_string().into_bytes()),
+            // Two keys, with every kind of record behind every other.
+            key: (!number.is_multiple_of(3)).then(|| vec![b'k' + u8::from(number % 12 >= 6)]),
             value: (!is_tombstone).then_some(value),
-            header: (number % 7 == 3).then(|| b"h".to_vec()),
+            // One tombstone of a key is not another.
+            header: (number % 7 == 3 || is_tombstone).then(|| number.to_string().into_bytes()),
             timestamp: (number % 5 == 4).then_some(-i64::try_from(number).unwrap()),
         }
     }
@@ -61,6 +82,10 @@ impl Item {
         record
     }
 
+    fn is_tombstone(&self) -> bool {
+        self.value.is_none()
+    }
+
     fn is(&self, entry: &Entry<'_>) -> bool {
         let mut headers = entry.headers();
         let header = headers.next().map(|(name, value)| (name, value.to_vec()));
@@ -75,7 +100,7 @@ impl Item {
 }
 
 /// A log that may be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) start: u64,
     pub(super) rows: Arc<Vec<Row>>,
@@ -87,6 +112,22 @@ pub(super) struct World {
     pub(super) cut_at: i64,
     /// It was closed, and nothing was begun since: opening it has nothing to do.
     pub(super) is_closed: bool,
+    /// Where the consumer may stand.
+    pub(super) places: Places,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            start: 0,
+            rows: Arc::default(),
+            written: 0,
+            synced: 0,
+            cut_at: 0,
+            is_closed: false,
+            places: vec![None],
+        }
+    }
 }
 
 impl World {
@@ -109,8 +150,12 @@ impl World {
         if let Some(last) = rows.last_mut() {
             last.ends_unit = true;
         }
+        // The record for whose sake it has gone may be among those that are cut off.
+        let gone = rows.iter_mut().filter(|row| row.fate == Fate::MayBeGone);
+        gone.for_each(|row| row.fate = Fate::Unknown);
         let (rows, cut_at) = (Arc::new(rows), self.last_at());
-        let mut cut = Self { rows, cut_at, is_closed: false, ..self.clone() };
+        let places = self.places.iter().map(|place| place.map(|at| at.min(end))).collect();
+        let mut cut = Self { rows, cut_at, is_closed: false, places, ..self.clone() };
         cut.reached_synced();
         cut
     }
@@ -134,6 +179,7 @@ impl World {
             synced: self.synced.saturating_sub(len).max(durable),
             cut_at: gone,
             is_closed: false,
+            places: self.places.clone(),
         }
     }
 
@@ -144,6 +190,37 @@ impl World {
     pub(super) fn push(&mut self, rows: impl IntoIterator<Item = Row>) {
         self.is_closed = false;
         Arc::make_mut(&mut self.rows).extend(rows);
+    }
+
+    /// The log while it is compacted, or when that ended early.
+    pub(super) fn compacting(&self, tombstones: Tombstones) -> Self {
+        self.without_dead(tombstones, Fate::MayBeGone)
+    }
+
+    /// The log when all of it has been compacted.
+    pub(super) fn compacted(&self, tombstones: Tombstones) -> Self {
+        self.without_dead(tombstones, Fate::Gone)
+    }
+
+    fn without_dead(&self, tombstones: Tombstones, fate: Fate) -> Self {
+        let mut left = self.clone();
+        left.is_closed = false;
+        // The keys of later records, of those that are there and of those that may be.
+        let (mut later, mut perhaps) = (Vec::new(), Vec::new());
+        for row in Arc::make_mut(&mut left.rows).iter_mut().rev() {
+            let Some(key) = row.item.key.clone().filter(|_| row.fate != Fate::Gone) else {
+                continue;
+            };
+            let goes = tombstones == Tombstones::Go && row.item.is_tombstone();
+            let before = row.fate;
+            if goes || later.contains(&key) {
+                row.fate = fate;
+            } else if perhaps.contains(&key) {
+                row.fate = Fate::Unknown;
+            }
+            if before == Fate::There { later.push(key) } else { perhaps.push(key) }
+        }
+        left
     }
 
     /// An append was refused: nothing of it is there.
@@ -162,7 +239,7 @@ impl World {
 
     /// Whether this can be what is left of the world, and if not, why.
     fn allows(&self, seen: &Seen, floor: usize) -> Result<(), String> {
-        let len = seen.times.len();
+        let len = seen.len();
         if seen.start != self.start {
             return Err(format!("it starts at {}, not at {}", seen.start, self.start));
         }
@@ -175,29 +252,60 @@ impl World {
         if len > 0 && !self.rows[len - 1].ends_unit {
             return Err(format!("{len} records, the last of which are a part of a batch"));
         }
-        for (nth, (row, at)) in self.rows.iter().zip(&seen.times).enumerate() {
-            if seen.numbers[nth] != Some(row.item.number) {
-                let found = seen.numbers[nth];
-                return Err(format!("record {nth} is {found:?}, not {}", row.item.number));
-            }
-            if *at < row.at.0 || *at > row.at.1 {
-                return Err(format!("record {nth} was appended at {at}, not in {:?}", row.at));
+        for (nth, (row, spot)) in self.rows.iter().zip(&seen.spots).enumerate() {
+            match (spot, row.fate) {
+                (None, Fate::Gone | Fate::Unknown) => {}
+                (None, Fate::MayBeGone) => self.may_be_missed(nth, seen)?,
+                (None, Fate::There) => return Err(format!("record {nth} is gone")),
+                (Some(_), Fate::Gone) => return Err(format!("record {nth} is back")),
+                (Some((number, at)), _) => {
+                    if *number != Some(row.item.number) {
+                        return Err(format!("record {nth} is {number:?}, not {}", row.item.number));
+                    }
+                    if *at < row.at.0 || *at > row.at.1 {
+                        return Err(format!("record {nth} is of {at}, not of {:?}", row.at));
+                    }
+                }
             }
         }
-        if !seen.times.is_sorted() {
-            return Err(format!("append times go back: {:?}", seen.times));
+        if !seen.times().is_sorted() {
+            return Err(format!("append times go back: {seen:?}"));
         }
         Ok(())
     }
+
+    /// Whether compaction can have removed a record, given what else is seen.
+    fn may_be_missed(&self, nth: usize, seen: &Seen) -> Result<(), String> {
+        let item = &self.rows[nth].item;
+        let mut others = self.rows[..seen.len()].iter().zip(&seen.spots).enumerate();
+        let same = |row: &Row| row.item.key == item.key;
+        if others.clone().any(|(other, (row, _))| other > nth && same(row)) {
+            return Ok(());
+        }
+        if !item.is_tombstone() {
+            return Err(format!("record {nth} is gone, and was the last one of its key"));
+        }
+        match others.find(|(other, (row, spot))| *other < nth && same(row) && spot.is_some()) {
+            Some((other, _)) => Err(format!("record {other} is left, and what deleted it is gone")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What becomes of tombstones that are compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tombstones {
+    Go,
+    Stay,
 }
 
 /// What a log shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) start: u64,
-    /// For each record the number of the one that was appended, if it is that bit by bit.
-    numbers: Vec<Option<u64>>,
-    times: Vec<i64>,
+    /// For each offset, if a record is there, the number of the one that was appended, if it is
+    /// that bit by bit, and when it was.
+    spots: Vec<Option<(Option<u64>, i64)>>,
 }
 
 impl Seen {
@@ -206,13 +314,26 @@ impl Seen {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.times.len()
+        self.spots.len()
     }
 
     pub(super) fn push(&mut self, entry: &Entry<'_>, expected: &Expected) {
         let (_, number, at) = Self::at(self.len(), entry, expected);
-        self.numbers.push(number);
-        self.times.push(at);
+        self.spots.push(Some((number, at)));
+    }
+
+    /// There is nothing up to an offset.
+    pub(super) fn skip_to(&mut self, offset: u64) {
+        let len = usize::try_from(offset.saturating_sub(self.start)).unwrap();
+        self.spots.resize(len.max(self.len()), None);
+    }
+
+    pub(super) fn has(&self, nth: usize) -> bool {
+        self.spots.get(nth).is_some_and(Option::is_some)
+    }
+
+    fn times(&self) -> impl Iterator<Item = i64> {
+        self.spots.iter().flatten().map(|(_, at)| *at)
     }
 
     /// What is seen in one place.
@@ -223,7 +344,7 @@ impl Seen {
     }
 
     pub(super) fn is_at(&self, (nth, number, at): &Spot) -> bool {
-        self.numbers.get(*nth) == Some(number) && self.times.get(*nth) == Some(at)
+        self.spots.get(*nth) == Some(&Some((*number, *at)))
     }
 }
 
@@ -290,8 +411,12 @@ impl Expected {
             hash.number(world.synced as u64);
             hash.number(world.cut_at.cast_unsigned());
             hash.number(u64::from(world.is_closed));
+            for place in &world.places {
+                hash.number(place.map_or(u64::MAX, |at| at));
+            }
             for row in world.rows.iter() {
                 hash.number(row.item.number * 2 + u64::from(row.ends_unit));
+                hash.number(row.fate as u64);
             }
         }
     }
@@ -300,8 +425,11 @@ impl Expected {
 /// What is left is all there is, and it is durable.
 fn settle(world: &World, seen: &Seen) -> World {
     let mut rows = world.rows[..seen.len()].to_vec();
-    for (row, at) in rows.iter_mut().zip(&seen.times) {
-        row.at = (*at, *at);
+    for (row, spot) in rows.iter_mut().zip(&seen.spots) {
+        match spot {
+            Some((_, at)) => (row.at, row.fate) = ((*at, *at), Fate::There),
+            None => row.fate = Fate::Gone,
+        }
     }
     let is_closed = world.is_closed && rows.len() == world.rows.len();
     let mut settled = World { rows: Arc::new(rows), is_closed, ..world.clone() };
@@ -313,9 +441,14 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (nth, world) in self.0.iter().enumerate() {
             let or = if nth == 0 { "" } else { ", or " };
-            let numbers: Vec<_> = world.rows.iter().map(|row| row.item.number).collect();
+            let number = |row: &Row| match row.fate {
+                Fate::There => row.item.number.to_string(),
+                Fate::MayBeGone | Fate::Unknown => format!("{}?", row.item.number),
+                Fate::Gone => "-".to_owned(),
+            };
+            let numbers = world.rows.iter().map(number).collect::<Vec<_>>().join(" ");
             let (written, synced, start) = (world.written, world.synced, world.start);
-            write!(f, "{or}from {start} on {numbers:?}, {written} written, {synced} synced")?;
+            write!(f, "{or}from {start} on [{numbers}], {written} written, {synced} synced")?;
         }
         Ok(())
     }

@@ -3,13 +3,15 @@
 //! This is the one list of operations. To add one: a variant and its letter here, what it does to
 //! the log in `run.rs`, and what the log may be then in `oracle.rs`.
 
+use crate::explore::oracle::Tombstones;
 use crate::explore::oracle::World;
 use crate::support::image::tiny;
 use crate::support::medium::Numbers;
 use std::sync::Arc;
+use std::time::Duration;
 use stratalog::Durability::{self, Buffered, Synced, Written};
-use stratalog::Options;
 use stratalog::storage::{Clock, Storage};
+use stratalog::{Compaction, Options};
 
 /// An operation on a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +26,8 @@ pub(super) enum Op {
     LargeBatch(Durability),
     /// Two records, if the log ends where it should.
     At(Durability),
+    /// Two frames of another log, one with a batch.
+    Frames(Durability),
     /// The same with an end that is wrong: nothing happens.
     Conflict,
     Sync,
@@ -34,6 +38,14 @@ pub(super) enum Op {
     Truncate(Place),
     /// All below that is removed.
     Delete(Place),
+    /// All sealed segments are compacted, the active one among them.
+    Compact,
+    /// A consumer reads two records and commits; it is made if there is none.
+    Commit,
+    /// The consumer goes to the start of the log and commits.
+    Rewind,
+    /// The consumer is removed.
+    Remove,
     /// All that the log does to itself from time to time.
     Maintain,
     /// The log is closed and opened again.
@@ -76,6 +88,8 @@ pub(super) const OPS: &[(char, Op)] = &[
     ('M', Op::LargeBatch(Synced)),
     ('t', Op::At(Synced)),
     ('u', Op::At(Buffered)),
+    ('F', Op::Frames(Synced)),
+    ('G', Op::Frames(Buffered)),
     ('x', Op::Conflict),
     ('s', Op::Sync),
     ('i', Op::Wait),
@@ -87,6 +101,10 @@ pub(super) const OPS: &[(char, Op)] = &[
     ('q', Op::Delete(Place::Middle)),
     ('e', Op::Delete(Place::End)),
     ('j', Op::Delete(Place::Beyond)),
+    ('C', Op::Compact),
+    ('v', Op::Commit),
+    ('S', Op::Rewind),
+    ('V', Op::Remove),
     ('y', Op::Maintain),
     ('c', Op::Close),
     ('d', Op::Drop),
@@ -99,16 +117,17 @@ pub(super) const OPS: &[(char, Op)] = &[
 pub(super) const ALPHABET: &str = "awbAWmoNtsrckdf";
 
 /// The letters that are added to them where programs have at most two.
-pub(super) const CUTS: &str = "zhlpqej";
+pub(super) const ALSO: &str = "zhlpqejCF";
 
 /// The letters that the third operation has, too.
-pub(super) const THIRD: &str = "hle";
+pub(super) const THIRD: &str = "hleC";
 
 /// The letters that the last operation of the longest of them has: the others have been seen there.
-pub(super) const LAST: &str = "awAmNsrckf";
+pub(super) const LAST: &str = "awAmNsrckfC";
 
 /// What programs do behind a crash, before the next one.
-pub(super) const GO_ON: &[&str] = &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr"];
+pub(super) const GO_ON: &[&str] =
+    &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr", "C", "aCk", "mhC"];
 
 /// Programs that are not short: what the three kinds of users do, and what has gone wrong before.
 pub(super) const SCRIPTS: &[&str] = &[
@@ -128,7 +147,32 @@ pub(super) const SCRIPTS: &[&str] = &[
     "WmlwAhbrNqakmpNchW",
     "oNlkMebwrjwhzbqAck",
     "nwrolbkANhrfpaeWgjo",
+    "abmrArnCaoCk",
+    "MCMChaCqmCc",
+    "aaCaabCkCmyd",
+    "NbfCmgCrCwWC",
+    "aFwGrFkGAFlFhGcF",
+    "FfGgFjFdqF",
 ];
+
+/// Longer programs with a consumer.
+pub(super) const CONSUMER_SCRIPTS: &[&str] =
+    &["wwwwvvkaavc", "nnvvhnnvkV", "mmvvlavSvzav", "nrnrvvqvjnvVv", "bbvobvkvSkv", "NvwvfvgvVkv"];
+
+/// Every word of at most so many letters in which something is done with a consumer last.
+pub(super) fn consumer_words(len: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut words = vec!["m".to_owned(), "n".to_owned(), "bo".to_owned()];
+    for _ in 0..len {
+        let longer = |word: &String| {
+            "vSVhzkcaw".chars().map(|letter| format!("{word}{letter}")).collect::<Vec<_>>()
+        };
+        words = words.iter().flat_map(longer).collect();
+        let with_one = words.iter().filter(|word| word.contains(['v', 'S']));
+        all.extend(with_one.cloned());
+    }
+    all
+}
 
 impl Place {
     pub(super) fn of(self, world: &World) -> u64 {
@@ -156,7 +200,7 @@ pub(super) fn words(len: usize) -> Vec<String> {
     let mut words = vec![String::new()];
     for nth in 0..len {
         let letters = match (nth, len) {
-            (_, 1 | 2) | (1, 3) => [ALPHABET, CUTS].concat(),
+            (_, 1 | 2) | (1, 3) => [ALPHABET, ALSO].concat(),
             (2, 3) => [ALPHABET, THIRD].concat(),
             (3, _) => LAST.to_owned(),
             _ => ALPHABET.to_owned(),
@@ -178,7 +222,12 @@ pub(super) fn random_word(numbers: &mut Numbers) -> String {
 /// How a log is opened: one of these, by number, or any other number for options by the throw of a
 /// die.
 pub(super) fn options(number: u64, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Options {
-    let options = tiny(storage).clock(clock);
+    let retention = match tombstones(number) {
+        Tombstones::Go => Duration::ZERO,
+        Tombstones::Stay => Duration::MAX,
+    };
+    let compaction = Compaction::new().tombstone_retention(retention).map_bytes(4 << 10);
+    let options = tiny(storage).clock(clock).compaction(compaction);
     match number {
         0 => options.segment_bytes(256),
         1 => options.segment_bytes(256).durability(Buffered),
@@ -192,4 +241,9 @@ pub(super) fn options(number: u64, storage: Arc<dyn Storage>, clock: Arc<dyn Clo
             options.segment_bytes(segment_bytes).durability(level).max_unsynced_bytes(unsynced)
         }
     }
+}
+
+/// What becomes of tombstones with the options of that number.
+pub(super) fn tombstones(options: u64) -> Tombstones {
+    if options % 4 == 2 { Tombstones::Stay } else { Tombstones::Go }
 }

@@ -1,9 +1,9 @@
 //! A program under way: what it does to a log, and what the log may be at each moment.
 
+use crate::explore::consumer::Names;
+use crate::explore::elsewhere;
 use crate::explore::oracle::Expected;
-use crate::explore::oracle::Item;
 use crate::explore::oracle::Kind;
-use crate::explore::oracle::Row;
 use crate::explore::oracle::Seen;
 use crate::explore::oracle::Spot;
 use crate::explore::oracle::World;
@@ -17,11 +17,10 @@ use crate::support::image::DIR;
 use crate::support::medium::Medium;
 use std::io;
 use std::mem;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use stratalog::Durability::{self, Synced, Written};
+use stratalog::Durability::Synced;
 use stratalog::storage::Clock;
 use stratalog::{Error, ErrorKind, Log, Offset, Seek, Timestamp};
 
@@ -35,10 +34,10 @@ pub(super) type Broken = String;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Past {
     /// The number of the next item: none is used twice.
-    next: u64,
+    pub(super) next: u64,
     /// The time, and the latest there has been.
     now: i64,
-    latest: i64,
+    pub(super) latest: i64,
 }
 
 impl Past {
@@ -71,16 +70,17 @@ pub(super) struct Run {
     pub(super) machine: FaultyStorage,
     log: Option<Log>,
     options: u64,
-    clock: Arc<SimClock>,
-    past: Past,
-    world: World,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) past: Past,
+    pub(super) world: World,
     /// What the log may be, too: it was poisoned by an operation that would have made it that.
-    other: Option<World>,
+    pub(super) other: Option<World>,
     /// What may be found when the next process opens the log; `None` while it is open.
     expected: Option<Expected>,
     /// What a crash may leave, from when on, counted in calls with an effect.
     events: Vec<(u64, Expected)>,
-    is_poisoned: bool,
+    pub(super) is_poisoned: bool,
+    pub(super) names: Names,
     /// How often a fault had struck when the operation began.
     strikes: u64,
     pub(super) weather: Weather,
@@ -104,6 +104,7 @@ impl Run {
             events: vec![(0, expected.clone())],
             expected: Some(expected),
             is_poisoned: false,
+            names: Names::Sure,
             strikes: 0,
             weather,
             reading: Reading::Along,
@@ -127,6 +128,10 @@ impl Run {
     /// Opens the log, unless it is open, and checks what it shows.
     pub(super) fn open(&mut self) -> Result<(), Broken> {
         let Some(expected) = self.expected.take() else { return Ok(()) };
+        let elsewhere = match self.reading {
+            Reading::EveryWay if !self.may_fail() => elsewhere::shown(self.machine.medium()),
+            _ => Vec::new(),
+        };
         let clock = Arc::clone(&self.clock);
         let options = program::options(self.options, self.machine.process(), clock);
         let log = match options.open(DIR) {
@@ -145,6 +150,7 @@ impl Run {
             }
             Err(error) => return Err(format!("it does not open: {error}; expected {expected}")),
         };
+        elsewhere::confirm(&elsewhere, &log)?;
         let seen = self.read(&log, &expected);
         let seen = match seen {
             Err(_) if self.may_fail() => {
@@ -154,11 +160,13 @@ impl Run {
             seen => seen?,
         };
         (self.world, self.other) = (expected.check(&seen)?, None);
+        self.is_poisoned = false;
+        self.names = Names::of(&self.machine.medium());
+        self.check_consumer(&log)?;
         if expected.is_closed() && !self.may_fail() && !log.recovery().is_clean() {
             return Err(format!("it was closed, and yet: {}", log.recovery()));
         }
         self.log = Some(log);
-        self.is_poisoned = false;
         self.note();
         Ok(())
     }
@@ -188,6 +196,7 @@ impl Run {
             Op::Batch(level) => self.append_batch(&log, level, &[small, 0, 30])?,
             Op::LargeBatch(level) => self.append_batch(&log, level, &[90; 4])?,
             Op::At(level) => self.append_at(&log, level, &[small, 5])?,
+            Op::Frames(level) => self.append_frames(&log, level, &[&[small, 5], &[30]])?,
             Op::Conflict => {
                 let wrong = Offset::from(self.world.end() + 1);
                 match log.append_at(wrong, ["never"]) {
@@ -204,7 +213,14 @@ impl Run {
             }
             Op::Roll => self.acknowledge(log.roll())?,
             Op::Truncate(_) | Op::Delete(_) => self.cut(&log, op)?,
-            Op::Maintain => self.acknowledge(log.maintain().map(drop))?,
+            Op::Commit | Op::Rewind | Op::Remove => self.consume(&log, op)?,
+            Op::Compact => self.compact(&log)?,
+            Op::Maintain => {
+                // Which compacts if it thinks that it should.
+                self.world = self.world.compacting(program::tombstones(self.options));
+                self.note();
+                self.acknowledge(log.maintain().map(drop))?;
+            }
             Op::Close => return self.close(log),
             Op::Drop => return self.drop(log),
             Op::Kill => {
@@ -227,77 +243,6 @@ impl Run {
         Ok(())
     }
 
-    fn append(&mut self, log: &Log, level: Durability, lens: &[usize]) -> Result<(), Broken> {
-        let rows = self.rows(lens);
-        let result = log.append_with(level, rows[0].item.record());
-        self.appended(level, &rows, result.map(|offset| offset..offset + 1))
-    }
-
-    fn append_batch(&mut self, log: &Log, level: Durability, lens: &[usize]) -> Result<(), Broken> {
-        let rows = self.rows(lens);
-        let result = log.append_batch_with(level, rows.iter().map(|row| row.item.record()));
-        self.appended(level, &rows, result)
-    }
-
-    fn append_at(&mut self, log: &Log, level: Durability, lens: &[usize]) -> Result<(), Broken> {
-        let end = Offset::from(self.world.end());
-        let rows = self.rows(lens);
-        let result = log.append_at_with(level, end, rows.iter().map(|row| row.item.record()));
-        self.appended(level, &rows, result)
-    }
-
-    /// New rows, which may be in the log from now on.
-    fn rows(&mut self, lens: &[usize]) -> Vec<Row> {
-        let now = self.clock.tick(self.past.next);
-        let latest = self.past.latest.max(now);
-        self.past.latest = latest;
-        let last = self.world.last_at();
-        let mut rows = Vec::new();
-        for (nth, len) in lens.iter().enumerate() {
-            let item = Arc::new(Item::new(self.past.next, *len));
-            self.past.next += 1;
-            rows.push(Row { item, at: (now.max(last), latest), ends_unit: nth + 1 == lens.len() });
-        }
-        self.world.push(rows.iter().cloned());
-        self.note();
-        rows
-    }
-
-    /// What became of an append.
-    fn appended(
-        &mut self,
-        level: Durability,
-        rows: &[Row],
-        result: Result<Range<Offset>, Error>,
-    ) -> Result<(), Broken> {
-        let before = self.world.rows.len() - rows.len();
-        let was_poisoned = self.is_poisoned;
-        match result {
-            Ok(_) if was_poisoned => return Err("a poisoned log takes a record".into()),
-            Ok(range) => {
-                let expected = self.world.start + before as u64..self.world.end();
-                if range != (Offset::from(expected.start)..Offset::from(expected.end)) {
-                    return Err(format!("appended at {range:?}, not at {expected:?}"));
-                }
-                if level >= Written {
-                    self.world.reached_written();
-                }
-                if level >= Synced {
-                    self.world.reached_synced();
-                }
-            }
-            Err(error) => {
-                self.failed(&error)?;
-                let is_open = self.is_poisoned && !was_poisoned;
-                if !is_open && error.offset().is_none() {
-                    self.world.take_back(before);
-                }
-            }
-        }
-        self.note();
-        Ok(())
-    }
-
     /// What became of a call that makes all that there is durable.
     fn acknowledge(&mut self, result: Result<(), Error>) -> Result<(), Broken> {
         match result {
@@ -316,6 +261,7 @@ impl Run {
         let (result, cut) = match op {
             Op::Truncate(place) => {
                 let end = place.of(&self.world);
+                self.world.may_be_taken_back_to(end);
                 let cut = self.note_both(self.world.truncated(end));
                 (log.truncate_to(Offset::from(end)), cut)
             }
@@ -330,12 +276,37 @@ impl Run {
             Ok(()) if was_poisoned => return Err("a poisoned log is cut".into()),
             Ok(()) => self.world = cut,
             Err(error) => {
-                self.failed(&error)?;
+                self.failed_in(log, &error)?;
                 // Only where it is poisoned by that nobody knows whether it took place.
                 if self.is_poisoned && !was_poisoned {
                     self.other = Some(cut);
                 }
             }
+        }
+        self.note();
+        Ok(())
+    }
+
+    /// Seals all there is, and compacts it; meanwhile each record that goes may have gone.
+    fn compact(&mut self, log: &Log) -> Result<(), Broken> {
+        let rolled = log.roll();
+        let goes_on = rolled.is_ok() && !self.is_poisoned;
+        self.acknowledge(rolled)?;
+        if !goes_on {
+            return Ok(());
+        }
+        let tombstones = program::tombstones(self.options);
+        let compacted = self.world.compacted(tombstones);
+        self.world = self.world.compacting(tombstones);
+        self.note();
+        match log.compact() {
+            Ok(report) if report.left_aside().is_empty() && !report.more() => {
+                self.world = compacted;
+            }
+            // A segment could not be read.
+            Ok(_) if self.may_fail() => {}
+            Ok(report) => return Err(format!("nothing was wrong, and yet: {report}")),
+            Err(error) => self.failed(&error)?,
         }
         self.note();
         Ok(())
@@ -393,7 +364,7 @@ impl Run {
     }
 
     /// An error is in order only when something was made to fail.
-    fn failed(&mut self, error: &Error) -> Result<(), Broken> {
+    pub(super) fn failed(&mut self, error: &Error) -> Result<(), Broken> {
         if !self.may_fail() && !self.is_poisoned {
             return Err(format!("nothing was wrong, and yet: {error}"));
         }
@@ -412,7 +383,7 @@ impl Run {
     }
 
     /// Whether a call of this operation was made to fail.
-    fn may_fail(&self) -> bool {
+    pub(super) fn may_fail(&self) -> bool {
         let strikes = self.machine.strikes();
         let goes_on = matches!(self.weather, Weather::Sticky | Weather::Full);
         strikes > self.strikes || (goes_on && strikes > 0)
@@ -474,16 +445,27 @@ impl Run {
         let mut seen = Seen::from(u64::from(log.start_offset()));
         let mut cursor = log.cursor(Seek::Start).map_err(wrong)?;
         while let Some(entry) = cursor.next().map_err(wrong)? {
-            if u64::from(entry.offset()) != seen.start + seen.len() as u64 {
-                return Err(format!("offset {} behind {} records", entry.offset(), seen.len()));
+            if u64::from(entry.offset()) < seen.start + seen.len() as u64 {
+                return Err(format!("offset {} behind {} offsets", entry.offset(), seen.len()));
             }
+            seen.skip_to(entry.offset().into());
             seen.push(&entry, expected);
         }
+        seen.skip_to(log.high_watermark().into());
         if self.reading == Reading::EveryWay {
             for nth in (0..seen.len()).rev() {
+                let offset = Offset::from(seen.start + nth as u64);
+                if !seen.has(nth) {
+                    if log.get(offset).map_err(wrong)?.is_some() {
+                        return Err(format!("a record is got at {offset}, where none is read"));
+                    }
+                    continue;
+                }
                 let entry = cursor.prev().map_err(wrong)?.ok_or("it ends before its start")?;
                 same(&seen, &Seen::at(nth, &entry, expected))?;
-                let offset = entry.offset();
+                if entry.offset() != offset {
+                    return Err(format!("{} is read backwards, not {offset}", entry.offset()));
+                }
                 let entry = log.get(offset).map_err(wrong)?.ok_or("a record is not got")?;
                 same(&seen, &Seen::at(nth, &entry.as_entry(), expected))?;
             }
@@ -491,7 +473,7 @@ impl Run {
         Ok(seen)
     }
 
-    fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         let expected = Expected::either(self.world.clone(), self.other.clone());
         self.events.push((self.machine.effects(), expected));
     }
@@ -517,13 +499,17 @@ fn same(seen: &Seen, other: &Spot) -> Result<(), Broken> {
 
 /// A clock that stands still but for the ticks it is given, now and then backwards.
 #[derive(Debug, Default)]
-struct SimClock {
+pub(super) struct SimClock {
     now: AtomicI64,
     monotonic: AtomicU64,
 }
 
 impl SimClock {
-    fn tick(&self, nth: u64) -> i64 {
+    pub(super) fn at(now: i64) -> Self {
+        Self { now: AtomicI64::new(now), ..Self::default() }
+    }
+
+    pub(super) fn tick(&self, nth: u64) -> i64 {
         let by = if nth % 4 == 3 { -7 } else { 10 };
         self.now.fetch_add(by, Ordering::Relaxed) + by
     }

@@ -35,6 +35,8 @@ pub(super) const TROUBLES: &[(char, Strike)] = &[
     ('h', Strike::Short),
     ('p', Strike::Fills(20)),
     ('q', Strike::Fills(200)),
+    ('c', Strike::FillsCopying(20)),
+    ('d', Strike::FillsCopying(200)),
 ];
 
 impl Trouble {
@@ -47,7 +49,7 @@ impl Trouble {
     /// A disk that has filled up stays full by itself.
     pub(super) fn weather(self) -> Weather {
         match self.kind {
-            'p' | 'q' => Weather::Full,
+            'p' | 'q' | 'c' | 'd' => Weather::Full,
             _ if self.is_sticky => Weather::Sticky,
             _ => Weather::Once,
         }

@@ -12,6 +12,7 @@ pub(crate) enum Op {
     Create,
     List,
     Rename,
+    Link,
     Remove,
     SyncDir,
     Lock,
@@ -26,8 +27,11 @@ pub(crate) enum Op {
 impl Op {
     /// Whether a crash behind it can leave something else than a crash before it.
     pub(crate) fn has_effect(self) -> bool {
-        use Op::{Create, CreateDir, Remove, Rename, SetLen, Sync, SyncDir, Write};
-        matches!(self, CreateDir | Create | Rename | Remove | SyncDir | Write | Sync | SetLen)
+        use Op::{Create, CreateDir, Link, Remove, Rename, SetLen, Sync, SyncDir, Write};
+        matches!(
+            self,
+            CreateDir | Create | Link | Rename | Remove | SyncDir | Write | Sync | SetLen
+        )
     }
 }
 
@@ -60,6 +64,8 @@ pub(crate) enum Strike {
     Short,
     /// From now on files may grow by so many bytes.
     Fills(u64),
+    /// The same, and from now on nothing is written in place.
+    FillsCopying(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,6 +80,13 @@ impl FaultyStorage {
         Self::default()
     }
 
+    /// A machine with an empty disk that never writes in place.
+    pub(crate) fn copy_on_write() -> Self {
+        let machine = Self::default();
+        machine.state().medium.copies_on_write = true;
+        machine
+    }
+
     /// A machine that starts with this disk.
     pub(crate) fn with(medium: Medium) -> Self {
         let machine = Self::default();
@@ -146,6 +153,11 @@ impl FaultyStorage {
     /// Reads and writes do no more bytes than that at a time.
     pub(crate) fn limit_io(&self, bytes: usize) {
         self.state().io_max = Some(bytes);
+    }
+
+    /// Whether nothing is ever written in place, so that writing takes space everywhere.
+    pub(crate) fn copies_on_write(&self) -> bool {
+        self.state().medium.copies_on_write
     }
 
     /// Files may grow by so many bytes; `None` is no limit. What is removed or cut is free again.
@@ -247,6 +259,10 @@ impl FaultyStorage {
             }
             Some(Strike::Short) => admitted.does = Does::Half,
             Some(Strike::Fills(free)) => admitted.medium().free = Some(free),
+            Some(Strike::FillsCopying(free)) => {
+                admitted.medium().copies_on_write = true;
+                admitted.medium().free = Some(free);
+            }
             None => {}
         }
         Ok(admitted)
@@ -417,6 +433,18 @@ impl Storage for Process {
         admitted.done(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut admitted = self.admit(Op::Link, text(to))?;
+        if admitted.medium().node(text(from)).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if admitted.medium().node(text(to)).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        admitted.medium().link(text(from), text(to));
+        admitted.done(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut admitted = self.admit(Op::Remove, text(path))?;
         if admitted.medium().node(text(path)).is_none() {
@@ -454,6 +482,12 @@ impl Storage for Process {
                 Err(injected(kind))
             }
         }
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let admitted = self.admit(Op::Lock, text(path))?;
+        let is_locked = admitted.state.locks.contains(text(path));
+        admitted.done(is_locked)
     }
 
     fn random(&self) -> u64 {

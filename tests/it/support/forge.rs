@@ -67,9 +67,14 @@ pub(crate) fn frame(base: u64, value: &[u8]) -> Vec<u8> {
 
 /// A frame around any body.
 pub(crate) fn frame_of(base: u64, count: u32, body: &[u8]) -> Vec<u8> {
+    frame_at(AT, base, count, body)
+}
+
+/// A frame of some append time, in microseconds.
+pub(crate) fn frame_at(at: i64, base: u64, count: u32, body: &[u8]) -> Vec<u8> {
     let mut covered = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
     covered.extend(base.to_le_bytes());
-    covered.extend(AT.to_le_bytes());
+    covered.extend(at.to_le_bytes());
     covered.extend(count.to_le_bytes());
     covered.extend(0_u32.to_le_bytes());
     covered.extend(crc32fast::hash(body).to_le_bytes());

@@ -33,6 +33,9 @@ pub(crate) struct Medium {
     stamps: Stamp,
     /// Bytes that files may grow by; `None` is no limit.
     pub(crate) free: Option<u64>,
+    /// Whatever is written takes space, also over what is there, which is free when the file has
+    /// been synced.
+    pub(crate) copies_on_write: bool,
 }
 
 /// Files by their paths.
@@ -50,6 +53,8 @@ pub(super) struct Node {
     seen: Arc<Vec<u8>>,
     pub(super) durable: Arc<Vec<u8>>,
     pub(super) pending: Arc<Vec<(Stamp, Change)>>,
+    /// Bytes that are free when the file has been synced.
+    replaced: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -73,11 +78,15 @@ pub(super) enum Naming {
 impl Medium {
     /// A disk with just these files, all durable, in the directories of `like`.
     pub(super) fn of_files(like: &Self, files: Vec<(Arc<str>, Arc<Vec<u8>>)>) -> Self {
-        let mut medium = Self { dirs: Arc::clone(&like.dirs), ..Self::default() };
+        let mut medium = Self {
+            dirs: Arc::clone(&like.dirs),
+            copies_on_write: like.copies_on_write,
+            ..Self::default()
+        };
         let mut names = Names::new();
         for (path, bytes) in files {
             names.insert(path, NodeId(medium.nodes.len()));
-            let node = Node { seen: Arc::clone(&bytes), durable: bytes, pending: Arc::default() };
+            let node = Node { seen: Arc::clone(&bytes), durable: bytes, ..Node::default() };
             medium.nodes.push(Arc::new(node));
         }
         medium.seen = Arc::new(names);
@@ -93,7 +102,7 @@ impl Medium {
     pub(crate) fn adopt(&mut self, path: &str, bytes: Vec<u8>) {
         let id = NodeId(self.nodes.len());
         let bytes = Arc::new(bytes);
-        let node = Node { seen: Arc::clone(&bytes), durable: bytes, pending: Arc::default() };
+        let node = Node { seen: Arc::clone(&bytes), durable: bytes, ..Node::default() };
         self.nodes.push(Arc::new(node));
         Arc::make_mut(&mut self.seen).insert(path.into(), id);
         Arc::make_mut(&mut self.durable).insert(path.into(), id);
@@ -130,6 +139,12 @@ impl Medium {
         id
     }
 
+    /// A second name for a file.
+    pub(crate) fn link(&mut self, from: &str, to: &str) {
+        let id = self.seen[from];
+        self.change_names(Naming::Link(to.into(), id));
+    }
+
     pub(crate) fn remove(&mut self, path: &str) {
         self.change_names(Naming::Unlink(path.into()));
     }
@@ -150,13 +165,31 @@ impl Medium {
         drop(self.take_pending(dir));
     }
 
+    /// Whether names below that path are not what a power cut leaves, and no sync changes that.
+    pub(crate) fn has_lost_names(&self, below: &str) -> bool {
+        let below = |names: &Names| -> Names {
+            names
+                .iter()
+                .filter(|(path, _)| path.starts_with(below))
+                .map(|(p, id)| (p.clone(), *id))
+                .collect()
+        };
+        let is_pending = self.pending.iter().any(|(_, naming)| match naming {
+            Naming::Link(path, _) | Naming::Unlink(path) | Naming::Rename(_, path, _) => {
+                below(&self.seen).contains_key(path) || below(&self.durable).contains_key(path)
+            }
+        });
+        !is_pending && below(&self.seen) != below(&self.durable)
+    }
+
     pub(crate) fn bytes(&self, id: NodeId) -> &[u8] {
         &self.nodes[id.0].seen
     }
 
     /// How many bytes of a write there is space for.
     pub(crate) fn room(&self, id: NodeId, position: u64) -> usize {
-        let end_max = self.free.map_or(u64::MAX, |free| self.bytes(id).len() as u64 + free);
+        let there = if self.copies_on_write { position } else { self.bytes(id).len() as u64 };
+        let end_max = self.free.map_or(u64::MAX, |free| there + free);
         usize::try_from(end_max.saturating_sub(position)).unwrap_or(usize::MAX)
     }
 
@@ -168,6 +201,11 @@ impl Medium {
         put(seen, at, data, |_| 0);
         let len = seen.len();
         self.resized(len_before, len);
+        if self.copies_on_write {
+            let replaced = (data.len() - (len - len_before)) as u64;
+            self.free = self.free.map(|free| free.saturating_sub(replaced));
+            Arc::make_mut(&mut self.nodes[id.0]).replaced += replaced;
+        }
     }
 
     pub(crate) fn set_len(&mut self, id: NodeId, len: u64) {
@@ -182,6 +220,8 @@ impl Medium {
             return;
         }
         let node = Arc::make_mut(&mut self.nodes[id.0]);
+        let replaced = mem::take(&mut node.replaced);
+        self.free = self.free.map(|free| free + replaced);
         let pending = mem::take(&mut node.pending);
         let durable = Arc::make_mut(&mut node.durable);
         for (_, change) in pending.iter() {
@@ -201,7 +241,7 @@ impl Medium {
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (path, id) in self.seen.iter() {
-            let Node { seen, durable, pending } = &*self.nodes[id.0];
+            let Node { seen, durable, pending, .. } = &*self.nodes[id.0];
             let (seen, durable, pending) = (seen.len(), durable.len(), pending.len());
             lines.push(format!(
                 "{path}: {seen} bytes, {durable} durable, {pending} changes pending"
@@ -269,7 +309,8 @@ impl Medium {
 
     /// Bytes in files that have a name.
     fn used(&self) -> u64 {
-        self.seen.values().map(|id| self.bytes(*id).len() as u64).sum()
+        let files: BTreeSet<_> = self.seen.values().collect();
+        files.into_iter().map(|id| self.bytes(*id).len() as u64).sum()
     }
 
     fn stamp(&mut self) -> Stamp {

@@ -1,7 +1,9 @@
 //! Words that the tests are written in: where a log is, what goes into it, what must be there.
 
+pub(crate) mod changelog;
 pub(crate) mod choice;
 pub(crate) mod clock;
+pub(crate) mod compaction;
 pub(crate) mod fault;
 pub(crate) mod faulty;
 pub(crate) mod forge;
@@ -12,8 +14,11 @@ pub(crate) mod image;
 pub(crate) mod medium;
 pub(crate) mod model;
 pub(crate) mod ordered;
+pub(crate) mod positions;
+pub(crate) mod replica;
 pub(crate) mod rules;
 pub(crate) mod site;
+pub(crate) mod steps;
 pub(crate) mod task;
 
 pub(crate) use site::Site;

@@ -73,15 +73,32 @@ impl Model {
         self.rows.get(&offset)
     }
 
+    /// The first record from `offset` on that lies below `end`.
+    pub(crate) fn next_from(&self, offset: Offset, end: Offset) -> Option<(Offset, Row)> {
+        let (found, row) = self.rows.range(offset..offset.max(end)).next()?;
+        Some((*found, row.clone()))
+    }
+
+    /// The last record below `end`.
+    pub(crate) fn last_below(&self, end: Offset) -> Option<(Offset, Row)> {
+        let (found, row) = self.rows.range(..end).next_back()?;
+        Some((*found, row.clone()))
+    }
+
+    /// Removes the records that do not stay, without a change of offsets.
+    pub(crate) fn retain(&mut self, stays: impl Fn(Offset) -> bool) {
+        self.rows.retain(|offset, _| stays(*offset));
+    }
+
     /// The first record below `end` that was appended at or after `time`, else `end`.
     pub(crate) fn since(&self, time: Timestamp, end: Offset) -> Offset {
         let mut rows = self.rows.range(..end);
         rows.find(|(_, row)| row.appended_at >= time).map_or(end, |(offset, _)| *offset)
     }
 
-    /// The records below `end`, in order.
-    pub(crate) fn records(&self, end: Offset) -> Vec<Record<'static>> {
-        self.rows.range(..end).map(|(_, row)| row.record.clone()).collect()
+    /// The records below `end`.
+    pub(crate) fn rows(&self, end: Offset) -> BTreeMap<Offset, Row> {
+        self.rows.range(..end).map(|(offset, row)| (*offset, row.clone())).collect()
     }
 }
 

@@ -7,7 +7,8 @@
 //! | rename to `MANIFEST` | Its bytes are synced, and no sync of them failed. |
 //! | | Each segment it names has a durable name and a synced header. |
 //! | | What it calls sealed is synced; so is what lies below the end of what it calls active. |
-//! | write of frames | A durable manifest names the segment. |
+//! | write of frames | A durable manifest names the segment; or it is to replace sealed ones, and |
+//! | | has an id that a durable manifest has given out: then it is garbage until it is named. |
 //! | | A frame's durable mark claims no more than is durable. |
 //! | | Nothing is written below what is synced, nor into one that ended; |
 //! | | while opening, whatever is written is what is there. |
@@ -68,9 +69,18 @@ struct Node {
     /// What a sync that failed should have covered.
     lost: Vec<Range<u64>>,
     failed: bool,
+    origin: Origin,
     /// Frames up to this position, and end offset, are synced.
     synced_to: (u64, Option<u64>),
     manifest: Option<Manifest>,
+}
+
+/// Who may have begun a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Any,
+    /// It may be put in the place of segments that were sealed when it was begun.
+    Compaction,
 }
 
 #[derive(Debug)]
@@ -82,6 +92,7 @@ enum Naming {
 #[derive(Clone, Debug)]
 struct Manifest {
     start: u64,
+    next_id: u64,
     rows: Vec<Row>,
 }
 
@@ -161,11 +172,14 @@ impl Rules {
             return *node;
         }
         let node = self.nodes.len();
+        let manifest = self.manifest(&self.durable, path);
+        let is_output = manifest.is_some_and(|manifest| manifest.may_be_replaced_by(path));
         self.nodes.push(Node {
             file: Arc::clone(file),
             unsynced: Vec::new(),
             lost: Vec::new(),
             failed: false,
+            origin: if is_new && is_output { Origin::Compaction } else { Origin::Any },
             synced_to: (SEGMENT_HEADER, None),
             manifest: (name(path) == "MANIFEST").then(|| Manifest::read(&**file)).flatten(),
         });
@@ -274,7 +288,8 @@ impl Rules {
         }
         let manifest = self.manifest(&self.durable, path);
         let row = manifest.and_then(|manifest| manifest.row(path));
-        if row.is_none() || self.durable.get(path) != Some(&node) {
+        let is_named = row.is_some() && self.durable.get(path) == Some(&node);
+        if !is_named && (self.nodes[node].origin == Origin::Any || self.is_named(path)) {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {
@@ -368,7 +383,7 @@ impl Rules {
     }
 
     /// Why not all below an offset is durable.
-    fn not_durable(&self, end: u64) -> Option<String> {
+    pub(crate) fn not_durable(&self, end: u64) -> Option<String> {
         let manifest = self.durable.iter().find(|(path, _)| name(path) == "MANIFEST");
         let found =
             manifest.and_then(|(path, node)| Some((path, self.nodes[*node].manifest.as_ref()?)));
@@ -478,7 +493,25 @@ impl Manifest {
             let durable_len = if durable { number(row, 24) } else { SEGMENT_HEADER };
             Row { id: number(row, 0), base, end, state, durable_len }
         });
-        Some(Self { start: number(&bytes, 32), rows: rows.collect() })
+        let rows = rows.collect();
+        Some(Self { start: number(&bytes, 32), next_id: number(&bytes, 40), rows })
+    }
+
+    /// Whether an output of compaction may get that name: its id is used up, and it begins where no
+    /// records are appended to. Either a sealed segment begins there, or one did that was deleted
+    /// or truncated a moment ago, which the run does not know yet.
+    fn may_be_replaced_by(&self, path: &Path) -> bool {
+        let name = name(path);
+        let id =
+            name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse::<u64>().ok());
+        let base = name.split('-').next().and_then(|base| base.parse::<u64>().ok());
+        let (Some(id), Some(base)) = (id, base) else { return false };
+        let start = self.rows.first().map_or(self.start, |row| row.base);
+        let is_deleted = base < start;
+        let is_cut = self.rows.last().is_some_and(|row| row.state != ACTIVE && base > row.end);
+        let replaced = self.rows.iter().find(|row| row.base == base);
+        let is_sealed = replaced.is_some_and(|row| row.state == SEALED);
+        id < self.next_id && (is_sealed || is_deleted || is_cut)
     }
 
     fn row(&self, path: &Path) -> Option<&Row> {

@@ -4,8 +4,8 @@ use crate::support::check;
 use crate::support::ordered::OrderedStorage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stratalog::storage::{Clock, FsStorage, MemoryStorage, OpenMode, Storage};
-use stratalog::{Log, Maintenance, Options, ReadMode, Record, Result};
+use stratalog::storage::{Clock, EntryKind, FsStorage, MemoryStorage, OpenMode, Storage};
+use stratalog::{Log, LogReader, Maintenance, Options, ReadMode, Record, Result};
 use tempfile::TempDir;
 
 /// What [`Site::small_segments`] sets.
@@ -83,6 +83,15 @@ impl Site {
         self.options.clone().open(&self.path)
     }
 
+    pub(crate) fn open_reader(&self) -> Result<LogReader> {
+        self.open_reader_at(&self.path)
+    }
+
+    /// Of another directory of the same storage.
+    pub(crate) fn open_reader_at(&self, path: &Path) -> Result<LogReader> {
+        self.options.clone().open_reader(path)
+    }
+
     /// Closes the log, then opens it.
     #[track_caller]
     pub(crate) fn reopen(&self, log: Log) -> Log {
@@ -97,7 +106,13 @@ impl Site {
         let there = if self.dir.is_some() { Self::disk() } else { Self::memory() };
         let Self { storage, path, dir, .. } = there;
         storage.create_dir(&path).unwrap();
-        for (name, size) in self.files() {
+        let positions = self.files_in("consumers").into_iter();
+        let positions: Vec<_> =
+            positions.map(|(name, size)| (format!("consumers/{name}"), size)).collect();
+        if !positions.is_empty() {
+            storage.create_dir(&path.join("consumers")).unwrap();
+        }
+        for (name, size) in self.files().into_iter().chain(positions) {
             let bytes = self.read(&name, size);
             let file = storage.open(&path.join(&name), OpenMode::Create).unwrap();
             file.set_len(size).unwrap();
@@ -122,11 +137,17 @@ impl Site {
 
     /// Names and sizes of the files, by name; none if there is no directory.
     pub(crate) fn files(&self) -> Vec<(String, u64)> {
-        let Ok(listed) = self.storage.list(&self.path) else {
+        self.files_in("")
+    }
+
+    fn files_in(&self, folder: &str) -> Vec<(String, u64)> {
+        let folder = if folder.is_empty() { self.path.clone() } else { self.path.join(folder) };
+        let Ok(listed) = self.storage.list(&folder) else {
             return Vec::new();
         };
-        let sized = listed.into_iter().map(|entry| {
-            let file = self.storage.open(&self.path.join(&entry.name), OpenMode::Read).unwrap();
+        let listed = listed.into_iter().filter(|entry| entry.kind == EntryKind::File);
+        let sized = listed.map(|entry| {
+            let file = self.storage.open(&folder.join(&entry.name), OpenMode::Read).unwrap();
             (entry.name.into_string().unwrap(), file.size().unwrap())
         });
         let mut files: Vec<_> = sized.collect();

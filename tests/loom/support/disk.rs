@@ -42,8 +42,10 @@ struct Faults {
     loses: AtomicBool,
     /// For each write to come: `Some(n)` leaves `n` bytes and finds the disk full.
     writes: Mutex<VecDeque<Option<usize>>>,
-    /// The rest of the write that has been cut short is refused.
-    full: AtomicBool,
+    /// How many writes are refused: the rest of one that was cut short, and perhaps its erasure.
+    full: AtomicUsize,
+    /// The erasure is refused.
+    copies_on_write: AtomicBool,
     /// How often a segment that had unsynced bytes was synced.
     syncs: AtomicUsize,
 }
@@ -73,19 +75,32 @@ impl Disk {
         writes.push_back(Some(partial));
     }
 
+    /// Nor is there space for zeros over what the refused write leaves.
+    pub(crate) fn refuse_erasure(&self) {
+        self.0.faults.copies_on_write.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn syncs(&self) -> usize {
         self.0.faults.syncs.load(Ordering::Relaxed)
     }
 
     /// Another disk with what is on the device now.
     pub(crate) fn cut_power(&self) -> Self {
+        self.copy(|bytes| bytes.durable.clone())
+    }
+
+    /// Another disk with what the processes see now.
+    pub(crate) fn kill(&self) -> Self {
+        self.copy(|bytes| bytes.live.clone())
+    }
+
+    fn copy(&self, kept: fn(&Bytes) -> Vec<u8>) -> Self {
         let files = self.0.files.lock().unwrap();
         let keep = |(path, contents): (&PathBuf, &Arc<Contents>)| {
-            let bytes = contents.bytes.lock().unwrap();
-            let kept = Contents::of(path);
-            *kept.bytes.lock().unwrap() =
-                Bytes { live: bytes.durable.clone(), durable: bytes.durable.clone() };
-            (path.clone(), Arc::new(kept))
+            let bytes = kept(&contents.bytes.lock().unwrap());
+            let copy = Contents::of(path);
+            *copy.bytes.lock().unwrap() = Bytes { live: bytes.clone(), durable: bytes };
+            (path.clone(), Arc::new(copy))
         };
         let files = Mutex::new(files.iter().map(keep).collect());
         Self(Arc::new(State { files, ..State::default() }))
@@ -251,7 +266,8 @@ impl File for OpenFile {
         let mut len = buf.len();
         // Zeros are no news to anybody: they go where nobody looks.
         let faults = &self.disk.0.faults;
-        if faults.full.swap(false, Ordering::Relaxed) {
+        if faults.full.load(Ordering::Relaxed) > 0 {
+            faults.full.fetch_sub(1, Ordering::Relaxed);
             return Err(ErrorKind::StorageFull.into());
         }
         if contents.is_segment && buf.iter().any(|byte| *byte != 0) {
@@ -260,7 +276,8 @@ impl File for OpenFile {
                 None => {}
                 Some(0) => return Err(ErrorKind::StorageFull.into()),
                 Some(partial) => {
-                    faults.full.store(true, Ordering::Relaxed);
+                    let copies = faults.copies_on_write.load(Ordering::Relaxed);
+                    faults.full.store(1 + usize::from(copies), Ordering::Relaxed);
                     len = partial.min(len - 1);
                 }
             }

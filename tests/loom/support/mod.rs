@@ -87,6 +87,11 @@ pub(crate) fn after_power_cut(disk: &Disk) -> Vec<String> {
     values(&open(&disk.cut_power()))
 }
 
+/// What is found when the process is killed now.
+pub(crate) fn after_kill(disk: &Disk) -> Vec<String> {
+    values(&open(&disk.kill()))
+}
+
 /// What is found by the one who opens the log after it was closed.
 pub(crate) fn after_close(disk: &Disk, log: Log) -> Vec<String> {
     drop(log);

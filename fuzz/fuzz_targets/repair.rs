@@ -1,0 +1,3 @@
+//! The target `repair` for libFuzzer; what it does is in `src/`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stratalog_fuzz::targets::repair(data));

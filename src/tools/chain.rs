@@ -1,0 +1,200 @@
+//! Which segments make up a log, when only the segments are there to tell: a pure decision.
+//!
+//! Ids rise in the order in which segments were begun, so the history is played again in the order
+//! of ids. A segment that begins where the log ends is the next one. One that begins below that is
+//! one of two things, and they leave different logs:
+//!
+//! - *appended* after a truncation: all that is older and lies at or behind its base is cut off;
+//! - *written by compaction*: it says the same as what it covers, and what lies behind stays.
+//!
+//! What tells them apart: compaction alone leaves holes. Append times never go back, over a
+//! truncation neither, so a segment with a time before that of an older one behind its base was
+//! not appended after it; and one with a later time than an older one behind its end was. If the
+//! clock stood still over all of them, a segment that names one as its predecessor, inside which it
+//! begins, was appended after a truncation of that one, since compaction begins at boundaries.
+//! What is left is ambiguous: nothing is cut then, and the report says so.
+//!
+//! What no segment tells: a truncation after which nothing was appended, and a start inside the
+//! first segment.
+
+use crate::units::Offset;
+use crate::units::Timestamp;
+use std::ops::Range;
+
+/// What is known of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) id: u64,
+    pub(super) base: Offset,
+    pub(super) end: Offset,
+    /// The segment before, 0 if there was none; `None` if its header is damaged.
+    pub(super) previous: Option<u64>,
+    /// Append times of the first and the last record.
+    pub(super) times: Option<(Timestamp, Timestamp)>,
+    /// Whether records were left out by compaction.
+    pub(super) has_holes: bool,
+}
+
+/// The segments of the log, in the order of their offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// Ids, with where each one ends in the log.
+    pub(super) live: Vec<(u64, Range<Offset>)>,
+    /// Offsets that may have been truncated.
+    pub(super) ambiguous: Vec<Range<Offset>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Appended,
+    Compacted,
+    /// Either: it is taken for the latter.
+    Unknown,
+}
+
+/// Plays the history of these segments again.
+pub(super) fn chain(mut links: Vec<Link>) -> Chain {
+    links.sort_by_key(|link| link.id);
+    let mut live: Vec<Link> = Vec::new();
+    let mut ambiguous = Vec::new();
+    for link in links {
+        let overlaps = live.iter().any(|old| old.end > link.base);
+        let kind = if overlaps { kind(&link, &live) } else { Kind::Appended };
+        if kind == Kind::Appended {
+            // Without a segment before it the log had been emptied.
+            let stays = link.previous != Some(0);
+            live.retain(|old| stays && old.base < link.base);
+            cut(&mut live, link.base);
+            live.push(link);
+            continue;
+        }
+        let end = match link.end > link.base {
+            true => link.end,
+            // All its records are gone: it goes on to the next one.
+            false => live
+                .iter()
+                .map(|old| old.base)
+                .filter(|base| *base > link.base)
+                .min()
+                .unwrap_or(link.end),
+        };
+        if kind == Kind::Unknown {
+            let log_end = live.last().map_or(end, |last| last.end);
+            ambiguous.push(link.base..log_end.max(end));
+        }
+        let is_part = live.iter().any(|old| old.base < end && old.end > end);
+        let is_nothing = end == link.base || (link.times.is_none() && has(&live, link.base));
+        if is_part || is_nothing {
+            // It was not finished, and what it is made of is there.
+            continue;
+        }
+        live.retain(|old| old.base < link.base || old.base >= end);
+        cut(&mut live, link.base);
+        let place = live.partition_point(|old| old.base < link.base);
+        live.insert(place, Link { end, ..link });
+    }
+    live.retain(|link| link.end > link.base);
+    let live = live.into_iter().map(|link| (link.id, link.base..link.end)).collect();
+    Chain { live, ambiguous }
+}
+
+fn has(live: &[Link], base: Offset) -> bool {
+    live.iter().any(|old| old.base == base && old.end > old.base)
+}
+
+/// Ends the segment that goes on behind `end` there.
+fn cut(live: &mut [Link], end: Offset) {
+    for old in live.iter_mut().filter(|old| old.base < end && old.end > end) {
+        old.end = end;
+    }
+}
+
+fn kind(link: &Link, live: &[Link]) -> Kind {
+    let behind = || live.iter().filter(|old| old.end > link.base);
+    let follows = || live.iter().filter(|old| old.base >= link.end.max(link.base + 1));
+    let is_inside = behind().any(|old| old.base < link.base && Some(old.id) == link.previous);
+    if let Some((first, last)) = link.times {
+        let newest = behind().filter_map(|old| old.times).map(|times| times.1).max();
+        if link.has_holes || newest.is_some_and(|newest| first < newest) {
+            return Kind::Compacted;
+        }
+        let next = follows().filter_map(|old| old.times).map(|times| times.0).min();
+        if next.or(newest).is_some_and(|next| last > next) {
+            return Kind::Appended;
+        }
+    }
+    if is_inside { Kind::Appended } else { Kind::Unknown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Link, chain};
+    use crate::units::Offset;
+    use crate::units::Timestamp;
+
+    /// Id, base, end, previous, first and last time.
+    fn link(id: u64, offsets: (u64, u64), previous: u64, times: (i64, i64)) -> Link {
+        Link {
+            id,
+            base: Offset::new(offsets.0),
+            end: Offset::new(offsets.1),
+            previous: Some(previous),
+            times: (offsets.1 > offsets.0)
+                .then(|| (Timestamp::from_micros(times.0), Timestamp::from_micros(times.1))),
+            has_holes: false,
+        }
+    }
+
+    #[track_caller]
+    fn check(links: &[Link], live: &[(u64, u64, u64)], ambiguous: &[(u64, u64)]) {
+        let found = chain(links.to_vec());
+        let of = |found: &[(u64, std::ops::Range<Offset>)]| -> Vec<_> {
+            found.iter().map(|(id, range)| (*id, range.start.get(), range.end.get())).collect()
+        };
+        assert_eq!(of(&found.live), live);
+        let found: Vec<_> =
+            found.ambiguous.iter().map(|range| (range.start.get(), range.end.get())).collect();
+        assert_eq!(found, ambiguous);
+    }
+
+    #[test]
+    fn each_history_has_its_chain() {
+        let [a, b, c] = [
+            link(1, (0, 10), 0, (1, 5)),
+            link(2, (10, 20), 1, (5, 7)),
+            link(3, (20, 30), 2, (8, 9)),
+        ];
+        check(&[c, a, b], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[]);
+        // Truncated inside a segment, and at a boundary, and gone on.
+        let inside = link(4, (15, 18), 2, (9, 9));
+        check(&[a, b, c, inside], &[(1, 0, 10), (2, 10, 15), (4, 15, 18)], &[]);
+        let boundary = link(4, (10, 20), 1, (10, 12));
+        check(&[a, b, c, boundary], &[(1, 0, 10), (4, 10, 20)], &[]);
+        check(&[a, c, boundary], &[(1, 0, 10), (4, 10, 20)], &[]);
+        // Compacted: with what it was made of, without, in part, and not finished.
+        let output = link(4, (0, 20), 0, (1, 7));
+        check(&[a, b, c, output], &[(4, 0, 20), (3, 20, 30)], &[]);
+        check(&[c, output], &[(4, 0, 20), (3, 20, 30)], &[]);
+        check(&[b, c, output], &[(4, 0, 20), (3, 20, 30)], &[]);
+        let part = Link { end: Offset::new(15), ..output };
+        check(&[a, b, c, part], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[]);
+        // Emptied, and gone on where it ended and behind.
+        check(&[a, link(4, (10, 12), 0, (9, 9))], &[(4, 10, 12)], &[]);
+        check(&[a, link(4, (50, 52), 0, (9, 9))], &[(4, 50, 52)], &[]);
+        // A file is missing.
+        check(&[a, c], &[(1, 0, 10), (3, 20, 30)], &[]);
+    }
+
+    #[test]
+    fn what_a_clock_that_stands_still_hides_is_said() {
+        let at = (5, 5);
+        let [a, b, c] =
+            [link(1, (0, 10), 0, at), link(2, (10, 20), 1, at), link(3, (20, 30), 2, at)];
+        let inside = link(4, (15, 18), 2, at);
+        check(&[a, b, c, inside], &[(1, 0, 10), (2, 10, 15), (4, 15, 18)], &[]);
+        let either = link(4, (10, 20), 1, at);
+        check(&[a, b, c, either], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[(10, 30)]);
+        let holes = Link { has_holes: true, ..either };
+        check(&[a, b, c, holes], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[]);
+    }
+}
