@@ -15,7 +15,7 @@ use crate::support::records;
 use crate::support::secs;
 use std::io;
 use std::sync::Arc;
-use stratalog::{Log, RepairOptions, RepairReport, Result};
+use stratalog::{Durability, Log, RepairOptions, RepairReport, Result, VerifyOptions};
 
 /// What is damaged.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +123,40 @@ fn each_call_can_fail_and_the_next_repair_makes_up_for_it() {
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Whatever a crash leaves of a log whose records are only written is no damage: what opens without
+/// a word of it is not to be repaired.
+#[test]
+fn what_opens_after_a_crash_is_no_damage() {
+    let run = |stop: Option<u64>| {
+        let machine = FaultyStorage::memory();
+        let clock = Arc::new(ManualClock::at(secs(1000)));
+        let log = tiny(machine.process()).durability(Durability::Written).clock(clock).open(DIR);
+        let log = log.unwrap();
+        machine.forget_calls();
+        if let Some(stop) = stop {
+            machine.stop_after(stop);
+        }
+        for record in records(0..25) {
+            drop(log.append(record));
+        }
+        machine.kill();
+        drop(log);
+        machine
+    };
+    let calls = run(None).effects();
+    assert!(calls > 40, "{calls}");
+    for stop in 0..=calls {
+        let machine = run(Some(stop));
+        for how in [Crash::KeepAll, Crash::DropUnsynced, Crash::Prefix(stop), Crash::Random(stop)] {
+            let crashed = machine.crash(how);
+            let options = VerifyOptions::new().storage(crashed.process());
+            let report = stratalog::verify(DIR, &options).unwrap();
+            tiny(crashed.process()).open(DIR).unwrap();
+            assert!(report.is_sound(), "stopped after {stop}, {how:?}: {report}");
         }
     }
 }
