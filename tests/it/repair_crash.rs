@@ -127,6 +127,42 @@ fn each_call_can_fail_and_the_next_repair_makes_up_for_it() {
     }
 }
 
+/// A log whose end is lost, with the manifest: somebody may open what a repair has left half done.
+#[test]
+fn a_repair_that_is_cut_off_leaves_no_position_behind_the_end() {
+    let mut opened = 0;
+    for call in 0.. {
+        let machine = FaultyStorage::memory();
+        let storage = machine.process();
+        let clock = Arc::new(ManualClock::at(secs(1000)));
+        let log = tiny(storage.clone()).clock(clock).open(DIR).unwrap();
+        append_all(&log, &records(0..20));
+        let mut billing = log.consumer("billing").unwrap();
+        while billing.next().unwrap().is_some() {}
+        billing.commit().unwrap();
+        drop((billing, log));
+        let last = Image::of(&*storage).last();
+        for name in ["MANIFEST", &last] {
+            storage.remove(format!("{DIR}/{name}").as_ref()).unwrap();
+        }
+        let machine = machine.crash(Crash::KeepAll);
+        machine.stop_after(call);
+        let options = RepairOptions::new().storage(machine.process());
+        let repaired = stratalog::repair(DIR, &options);
+        machine.kill();
+        let crashed = machine.crash(Crash::KeepAll);
+        if let Ok(log) = tiny(crashed.process()).open(DIR) {
+            opened += 1;
+            let committed = log.consumers().unwrap()[0].committed.unwrap();
+            assert!(log.end_offset() < at(20) && committed <= log.end_offset(), "call {call}");
+        }
+        if repaired.is_ok() {
+            break;
+        }
+    }
+    assert!(opened > 1, "{opened}");
+}
+
 /// Whatever a crash leaves of a log whose records are only written is no damage: what opens without
 /// a word of it is not to be repaired.
 #[test]
