@@ -18,6 +18,7 @@
 //! - Who has the board has the lock of the log, until it is let go of.
 
 use crate::commit::Commit;
+use crate::commit::front::Life;
 use crate::commit::waiters::Mark;
 use crate::format::manifest::Manifest;
 use crate::format::notice::NOTICES_LEN;
@@ -74,8 +75,8 @@ impl Board {
         let (posted_at, is_late, news) = (zero(), zero(), zero());
         let board = Self { is_kept: read.is_some(), posting, posted_at, is_late, news };
         // Both slots, so that nothing stays that has a higher number.
-        board.post(|_| {});
-        board.post(|_| {});
+        board.post(|_| true);
+        board.post(|_| true);
         board
     }
 
@@ -98,14 +99,16 @@ impl Board {
         points
     }
 
-    /// Writes the next notice, as `edit` makes it of the last one.
-    fn post(&self, edit: impl FnOnce(&mut Notice)) {
+    /// Writes the next notice, as `edit` makes it of the last one, if there is one to be written.
+    fn post(&self, edit: impl FnOnce(&mut Notice) -> bool) {
         if !self.is_kept {
             return;
         }
         let mut posting = self.posting.lock();
         let Posting { lock: Some(lock), last } = &mut *posting else { return };
-        edit(last);
+        if !edit(last) {
+            return;
+        }
         last.sequence += 1;
         // Readers elsewhere see the one before for longer.
         drop(lock.write_notice(&last.encode(), last.position()));
@@ -160,6 +163,10 @@ impl Commit {
     pub(super) fn post_as(&self, state: NoticeState) {
         self.board.post(|notice| {
             let front = self.front.lock();
+            if state == NoticeState::Open && matches!(front.life, Life::Closed) {
+                // What comes late says nothing that the last notice does not.
+                return false;
+            }
             let marks = &self.marks;
             let (written, durable) = (marks.written(), marks.durable());
             let shown = if self.settings.shows == Mark::Durable { durable } else { written };
@@ -172,6 +179,7 @@ impl Commit {
             notice.changes = now.changes;
             notice.log_id = now.manifest.log_id;
             notice.state = state;
+            true
         });
     }
 

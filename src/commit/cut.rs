@@ -37,11 +37,12 @@ impl Drop for Held<'_> {
 impl Commit {
     /// Removes all records from `end` on, durably. `before` comes first, when nothing else is in
     /// the way any more; an error of it leaves the log as it is, and what it gives is kept until
-    /// the log has been cut.
+    /// the log has been cut. `known` gets that, unless nobody knows now where the log ends.
     pub(crate) fn truncate_to<G>(
         &self,
         end: Offset,
         before: impl FnOnce() -> Result<G>,
+        known: impl FnOnce(G),
     ) -> Result<()> {
         self.cut(|writer, news| {
             let start = writer.start_offset();
@@ -70,8 +71,11 @@ impl Commit {
             });
             self.front.lock().tail.cut_back_to(writer.last_record_at());
             // If nobody knows where the log ends now, that is known before what is held goes on.
+            let is_known = !matches!(cut, Err(Failure::Broken(_)));
             let done = self.cut_done(cut, news);
-            drop(held);
+            if is_known {
+                known(held);
+            }
             done
         })
     }

@@ -115,7 +115,9 @@ impl Run<'_> {
         let changes = self.try_row(&first, |run| run.changes(&first, collected))?;
         let mut part = self.part(&first, collected);
         let next = self.next_part(nth + 1, collected);
-        let merges = next.is_some_and(|(_, next)| part.takes(&next, self.segment_bytes));
+        let merges = next.is_some_and(|(next, its)| {
+            !falls(&next, &[first]) && part.takes(&its, self.segment_bytes)
+        });
         if !(changes || merges && first.byte_len <= self.segment_bytes / 2) {
             self.keep(&first, collected);
             return Ok(1);
@@ -171,9 +173,7 @@ impl Run<'_> {
             self.try_row(&row, |run| run.feed(&row, &mut output, collected))?;
             *part = Part { bytes: output.len(), ..*part };
             let Some((next, its)) = self.next_part(place + group.len(), collected) else { break };
-            let falls = next.record_count > 0
-                && next.first_appended_at < Row::last_record_at(group.as_slice());
-            if falls || !part.takes(&its, self.segment_bytes) {
+            if falls(&next, group) || !part.takes(&its, self.segment_bytes) {
                 break;
             }
             *part = part.with(&its, output.len());
@@ -366,4 +366,10 @@ fn refused(error: Error) -> Halt {
         ErrorKind::TooLarge => Halt::Unreadable(error),
         _ => Halt::Failed(error),
     }
+}
+
+/// Whether the records of a row begin earlier than those in front of it end: one segment cannot
+/// hold both.
+fn falls(next: &Row, before: &[Row]) -> bool {
+    next.record_count > 0 && next.first_appended_at < Row::last_record_at(before)
 }

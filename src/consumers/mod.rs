@@ -41,6 +41,7 @@ use crate::storage::EntryKind;
 use crate::storage::OpenMode;
 use crate::sync::AtomicU64;
 use crate::sync::RwLock;
+use crate::sync::RwLockWriteGuard;
 use crate::units::Offset;
 use std::collections::BTreeMap;
 use std::io;
@@ -96,6 +97,17 @@ enum Names {
     /// Those that are seen, and no others, survive a power cut.
     Durable,
     Failed(Error),
+}
+
+/// All consumers, while none comes, goes or moves.
+#[derive(Debug)]
+pub(crate) struct Still<'a>(RwLockWriteGuard<'a, Shelf>);
+
+impl Still<'_> {
+    /// The log ends where the truncation was to end it, or goes on as if there had been none.
+    pub(crate) fn cut_is_known(mut self) {
+        self.0.cut_to = None;
+    }
 }
 
 /// What a commit changed.
@@ -220,7 +232,7 @@ impl Consumers {
     ///
     /// A position that cannot be read does not stop it if it is damaged, since it is of no use any
     /// more; if it may be readable another time, it does.
-    pub(crate) fn take_back(&self, end: Offset) -> Result<impl Sized + '_> {
+    pub(crate) fn take_back(&self, end: Offset) -> Result<Still<'_>> {
         let mut shelf = self.shelf.write();
         if shelf.life == Life::Open {
             shelf.cut_to = Some(end);
@@ -229,12 +241,7 @@ impl Consumers {
                 consumer.take_back(&self.dir, name, end)?;
             }
         }
-        Ok(shelf)
-    }
-
-    /// The log ends where the last truncation was to end it, or goes on as if there had been none.
-    pub(crate) fn cut_is_known(&self) {
-        self.shelf.write().cut_to = None;
+        Ok(Still(shelf))
     }
 
     /// Where all consumers stand, and what keeps them there: until it is dropped none comes, goes

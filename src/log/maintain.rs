@@ -1,6 +1,7 @@
 //! Changing the structure of a log: its segments, its start, its end.
 
 use crate::compaction::CompactionReport;
+use crate::consumers::Still;
 use crate::error::Result;
 use crate::events::event;
 use crate::log::Log;
@@ -38,11 +39,7 @@ impl Log {
     /// changed; otherwise as [`wait`](Log::wait), for the records that stay.
     pub fn truncate_to(&self, end: Offset) -> Result<()> {
         let consumers = &self.0.keeper.consumers;
-        let cut = self.commit().truncate_to(end, || consumers.take_back(end));
-        if self.commit().poison_error().is_none() {
-            consumers.cut_is_known();
-        }
-        cut?;
+        self.commit().truncate_to(end, || consumers.take_back(end), Still::cut_is_known)?;
         event!(INFO, path = %self.path().display(), end = end.get(), "truncated");
         self.0.keeper.remove_garbage();
         Ok(())

@@ -12,7 +12,7 @@
 //!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
 //!    the same bytes as before, or fewer unproven ones.
 //! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
-//!    of a torn tail can never come back. Where it cuts, positions of consumers go back before:
+//!    of a torn tail can never come back. Positions of consumers go back to there before:
 //!    the tail may have been damaged after somebody had read it. A crash before the rename repeats
 //!    all; after it, there is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
@@ -172,9 +172,8 @@ impl Run<'_> {
         if Bug::RemovedEarly.is_on() {
             Leftovers::find(self.dir, &self.manifest)?.remove(self.dir)?;
         }
-        if let Some(end) = self.cut_at {
-            consumers::take_back_to(self.dir, self.manifest.log_id, end)?;
-        }
+        let end = active.as_ref().map_or(self.manifest.end_offset(), Active::end_offset);
+        consumers::take_back_to(self.dir, self.manifest.log_id, end)?;
         self.replace_manifest(cut)?;
         Ok(active)
     }
@@ -182,9 +181,12 @@ impl Run<'_> {
     /// Step 3, on disk.
     fn replace_manifest(&mut self, cut: Option<usize>) -> Result<()> {
         match manifest::replace(self.dir, &self.manifest) {
-            // Nothing was cut, so the old manifest is still true; it only knows less.
+            // Nothing was cut, so the old manifest is still true; it only knows less. Readers
+            // elsewhere are told of what is lost by the new one.
             Err(Failure::Refused(error))
-                if cut.is_none() && error.kind() == ErrorKind::StorageFull =>
+                if cut.is_none()
+                    && self.cut_at.is_none()
+                    && error.kind() == ErrorKind::StorageFull =>
             {
                 self.proof = Proof::None;
             }

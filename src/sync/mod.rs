@@ -7,11 +7,13 @@
 mod modelled;
 
 #[cfg(loom)]
-pub(crate) use modelled::{AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use modelled::{AtomicBool, AtomicU64, AtomicUsize};
+#[cfg(loom)]
+pub(crate) use modelled::{Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 #[cfg(loom)]
 pub(crate) use modelled::{hint, thread};
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 #[cfg(not(loom))]
 pub(crate) use std::hint;
 #[cfg(not(loom))]

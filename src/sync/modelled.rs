@@ -8,6 +8,7 @@ use std::sync::TryLockError;
 use std::time::Duration;
 
 pub(crate) use loom::hint;
+pub(crate) use loom::sync::RwLockWriteGuard;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// As `parking_lot::Mutex`: without poison.

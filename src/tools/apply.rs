@@ -4,12 +4,12 @@
 //! finishes it:
 //!
 //! 1. Every file that is to go gets a second name, or a copy, in a directory of its own, durably.
+//!    Positions of consumers go back to where the log will end.
 //! 2. A manifest gives out the ids of the segments that are to be written, so that what a crash
 //!    leaves of them is garbage. It is the one that was there; if there was none, it says what the
 //!    segments told, and the next repair goes by it.
 //! 3. What can be read is written into new segments, and they are synced.
-//! 4. Positions of consumers go back to where the log will end. One manifest names the new segments
-//!    in the place of the others.
+//! 4. One manifest names them in the place of the others.
 //! 5. The files that were set aside go from the directory of the log.
 
 use crate::compaction::output::Output;
@@ -45,6 +45,9 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
     going.extend(rewritten.filter_map(|part| Some(part.source.as_ref()?.0.as_str())));
     let set_aside = set_aside(dir, &going, plan.standing)?;
 
+    // Before any manifest says that the log ends there.
+    let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
+    consumers::take_back_to(dir, plan.manifest.log_id, end)?;
     let first_id = plan.manifest.next_segment_id;
     let count = plan.parts.iter().filter(|part| part.fate != Fate::Keep).count() as u64;
     let next_segment_id = first_id.saturating_add(count);
@@ -63,8 +66,6 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
         };
         rows.push(row);
     }
-    let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
-    consumers::take_back_to(dir, plan.manifest.log_id, end)?;
     replace(dir, &Manifest { rows, ..before })?;
 
     let copied = plan.parts.iter().filter(|part| part.fate == Fate::Copy);

@@ -117,8 +117,12 @@ fn mark(manifest: &Manifest, seen: &[Seen<'_>]) -> Offset {
         match row.state {
             RowState::Sealed => mark = mark.max(row.end_offset),
             RowState::Written => mark = mark.max(content.mark),
-            // The manifest states of an active segment only what is durable.
-            RowState::Active => mark = mark.max(content.mark).max(row.end_offset),
+            // The manifest states of an active segment only what is durable; of one without
+            // records it states no more than where it begins.
+            RowState::Active if row.end_offset > row.base_offset => {
+                mark = mark.max(content.mark).max(row.end_offset);
+            }
+            RowState::Active => mark = mark.max(content.mark),
         }
     }
     mark

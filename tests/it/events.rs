@@ -11,7 +11,7 @@ use crate::support::faulty::FaultyStorage;
 use crate::support::full;
 use std::fmt::{Debug, Write};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use stratalog::{Log, Retention};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -71,6 +71,11 @@ fn said(run: impl FnOnce()) -> Vec<String> {
 }
 
 fn said_to(lines: &Lines, run: impl FnOnce()) -> Vec<String> {
+    // Whether anybody listens is remembered for each place that tells something. Other tests open
+    // logs to which nobody listens, at the same time; so somebody always does.
+    static SOMEBODY: Once = Once::new();
+    SOMEBODY.call_once(|| tracing::subscriber::set_global_default(Lines::default()).unwrap());
+    tracing::callsite::rebuild_interest_cache();
     tracing::subscriber::with_default(lines.clone(), run);
     std::mem::take(&mut *lines.0.lock().unwrap())
 }

@@ -15,7 +15,7 @@ use crate::support::records;
 use crate::support::secs;
 use std::io;
 use std::sync::Arc;
-use stratalog::{Log, RepairOptions, RepairReport, Result};
+use stratalog::{Durability, Log, RepairOptions, RepairReport, Result, VerifyOptions};
 
 /// What is damaged.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +123,76 @@ fn each_call_can_fail_and_the_next_repair_makes_up_for_it() {
                     break;
                 }
             }
+        }
+    }
+}
+
+/// A log whose end is lost, with the manifest: somebody may open what a repair has left half done.
+#[test]
+fn a_repair_that_is_cut_off_leaves_no_position_behind_the_end() {
+    let mut opened = 0;
+    for call in 0.. {
+        let machine = FaultyStorage::memory();
+        let storage = machine.process();
+        let clock = Arc::new(ManualClock::at(secs(1000)));
+        let log = tiny(storage.clone()).clock(clock).open(DIR).unwrap();
+        append_all(&log, &records(0..20));
+        let mut billing = log.consumer("billing").unwrap();
+        while billing.next().unwrap().is_some() {}
+        billing.commit().unwrap();
+        drop((billing, log));
+        let last = Image::of(&*storage).last();
+        for name in ["MANIFEST", &last] {
+            storage.remove(format!("{DIR}/{name}").as_ref()).unwrap();
+        }
+        let machine = machine.crash(Crash::KeepAll);
+        machine.stop_after(call);
+        let options = RepairOptions::new().storage(machine.process());
+        let repaired = stratalog::repair(DIR, &options);
+        machine.kill();
+        let crashed = machine.crash(Crash::KeepAll);
+        if let Ok(log) = tiny(crashed.process()).open(DIR) {
+            opened += 1;
+            let committed = log.consumers().unwrap()[0].committed.unwrap();
+            assert!(log.end_offset() < at(20) && committed <= log.end_offset(), "call {call}");
+        }
+        if repaired.is_ok() {
+            break;
+        }
+    }
+    assert!(opened > 1, "{opened}");
+}
+
+/// Whatever a crash leaves of a log whose records are only written is no damage: what opens without
+/// a word of it is not to be repaired.
+#[test]
+fn what_opens_after_a_crash_is_no_damage() {
+    let run = |stop: Option<u64>| {
+        let machine = FaultyStorage::memory();
+        let clock = Arc::new(ManualClock::at(secs(1000)));
+        let log = tiny(machine.process()).durability(Durability::Written).clock(clock).open(DIR);
+        let log = log.unwrap();
+        machine.forget_calls();
+        if let Some(stop) = stop {
+            machine.stop_after(stop);
+        }
+        for record in records(0..25) {
+            drop(log.append(record));
+        }
+        machine.kill();
+        drop(log);
+        machine
+    };
+    let calls = run(None).effects();
+    assert!(calls > 40, "{calls}");
+    for stop in 0..=calls {
+        let machine = run(Some(stop));
+        for how in [Crash::KeepAll, Crash::DropUnsynced, Crash::Prefix(stop), Crash::Random(stop)] {
+            let crashed = machine.crash(how);
+            let options = VerifyOptions::new().storage(crashed.process());
+            let report = stratalog::verify(DIR, &options).unwrap();
+            tiny(crashed.process()).open(DIR).unwrap();
+            assert!(report.is_sound(), "stopped after {stop}, {how:?}: {report}");
         }
     }
 }
