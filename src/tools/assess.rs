@@ -50,14 +50,12 @@ pub(super) fn by_manifest(
         }
         seen.push(Seen { row: *row, file, content });
     }
-    let mark = mark(&manifest, &seen);
-    let mut parts = Vec::new();
-    let mut is_wrong = false;
-    for one in &seen {
-        let part = judge(dir, one, mark, report);
-        is_wrong |= part.fate == Fate::Keep && part.row != one.row;
-        check_index(dir, one, report)?;
-        parts.push(part);
+    let (before, durable) = (report.clone(), mark(&manifest, &seen));
+    let (mut parts, mut is_wrong) = judge_all(dir, &seen, durable, report)?;
+    if report.damage != before.damage {
+        // It is not recovered, so no torn tail is cut off: all that the manifest names stays.
+        *report = before;
+        (parts, is_wrong) = judge_all(dir, &seen, durable.max(manifest.end_offset()), report)?;
     }
     seal_what_is_proven(&mut parts);
     parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
@@ -126,6 +124,24 @@ fn mark(manifest: &Manifest, seen: &[Seen<'_>]) -> Offset {
         }
     }
     mark
+}
+
+/// What becomes of the segments, and whether the manifest says something else of one that stays.
+fn judge_all(
+    dir: &Dir,
+    seen: &[Seen<'_>],
+    mark: Offset,
+    report: &mut VerifyReport,
+) -> Result<(Vec<Part>, bool)> {
+    let mut parts = Vec::new();
+    let mut is_wrong = false;
+    for one in seen {
+        let part = judge(dir, one, mark, report);
+        is_wrong |= part.fate == Fate::Keep && part.row != one.row;
+        check_index(dir, one, report)?;
+        parts.push(part);
+    }
+    Ok((parts, is_wrong))
 }
 
 /// What becomes of one segment.
