@@ -204,6 +204,9 @@ impl Seen<'_> {
         if file.header.is_none() {
             return Some("the header of the segment is damaged".to_owned());
         }
+        if self.row.state == RowState::Active && file.size < self.row.byte_len {
+            return Some("the file is shorter than the manifest says".to_owned());
+        }
         let has_name = (file.id, file.base) == (self.row.segment_id, self.row.base_offset);
         (!has_name).then(|| format!("the segment is in the file {}", file.name))
     }
