@@ -16,6 +16,8 @@ pub(crate) struct Bell {
 pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
+    /// The next segments are wanted soon.
+    pub(crate) prepare: bool,
     pub(crate) due: Urgency,
 }
 
@@ -35,6 +37,11 @@ pub(crate) enum Urgency {
 impl Bell {
     pub(crate) fn call_to_write(&self) {
         self.calls.lock().write = true;
+        self.condvar.notify_one();
+    }
+
+    pub(crate) fn call_to_prepare(&self) {
+        self.calls.lock().prepare = true;
         self.condvar.notify_one();
     }
 

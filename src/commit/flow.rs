@@ -76,7 +76,12 @@ impl Commit {
             early.then(|| self.written(Arc::clone(&chunk), news));
             match writer.write(&chunk, purpose, durable) {
                 Ok(()) if early => {}
-                Ok(()) => self.written(chunk, news),
+                Ok(()) => {
+                    self.written(chunk, news);
+                    if writer.calls_to_prepare() {
+                        self.bell.call_to_prepare();
+                    }
+                }
                 Err(Failure::Refused(error)) => {
                     drop(chunk);
                     return Err(self.take_back(writer, error, news));

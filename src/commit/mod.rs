@@ -19,6 +19,7 @@ mod front;
 mod group;
 #[cfg(all(test, loom))]
 mod models;
+mod prepare;
 mod swap;
 mod tail;
 mod waiters;

@@ -83,6 +83,10 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
                 if calls.write {
                     commit.write_in_background();
                 }
+                if calls.prepare {
+                    // Before a large sync: small ones would wait for it.
+                    commit.prepare();
+                }
                 due = match calls.due {
                     Urgency::Never => due,
                     Urgency::Soon => due.or(Some(commit.monotonic().saturating_add(interval))),
@@ -96,6 +100,8 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
             None => {}
         }
         let more = commit.sync_in_background();
+        // What was begun is durable now, and a manifest can say so.
+        commit.prepare();
         due = more.then(|| commit.monotonic().saturating_add(interval));
     }
 }

@@ -84,13 +84,14 @@ impl Log {
     }
 
     /// Does once, here, what [`Maintenance::Background`](crate::Maintenance::Background) does all
-    /// the time: syncs, ends an idle segment that is due, enforces retention and removes files.
+    /// the time: syncs, prepares the next segments, ends an idle segment that is due, enforces retention and removes files.
     ///
     /// # Errors
     ///
     /// As [`sync`](Log::sync).
     pub fn maintain(&self) -> Result<MaintenanceReport> {
         self.commit().sync()?;
+        self.commit().prepare();
         self.0.keeper.run()
     }
 }

@@ -103,7 +103,7 @@ impl Options {
     /// Makes an empty log, unless there are segments whose manifest is gone.
     fn create_log(&self, dir: &Dir) -> Result<Recovered> {
         for entry in dir.list()? {
-            if let Some(Name::Segment { .. }) = names::parse(&entry.name) {
+            if let Some(Name::Segment { .. } | Name::Prepared { .. }) = names::parse(&entry.name) {
                 let what = "the manifest is missing, but there are segments; restore the manifest, \
                             or repair the log";
                 return Err(
@@ -120,15 +120,16 @@ impl Options {
             truncation_epoch: 0,
             compacted_to: Offset::ZERO,
             rows: Vec::new(),
+            prepared: Vec::new(),
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
-        let (proof, garbage) = (Proof::Durable, Vec::new());
-        Ok(Recovered { manifest, active: None, report, proof, garbage })
+        let (proof, begun, garbage) = (Proof::Durable, Vec::new(), Vec::new());
+        Ok(Recovered { manifest, active: None, report, proof, begun, garbage })
     }
 
     fn start(&self, dir: Dir, lock: Box<dyn LockGuard>, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report, proof, garbage } = recovered;
+        let Recovered { manifest, active, report, proof, begun, garbage } = recovered;
         let settings = Settings {
             tail: TailSettings { segment_bytes: self.segment_bytes, segment_age: self.segment_age },
             max_batch_bytes: self.max_batch_bytes,
@@ -145,7 +146,7 @@ impl Options {
             storage: Arc::clone(&self.storage),
         };
         let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
-        let state = State { manifest, active: segment, proof };
+        let state = State { manifest, active: segment, proof, begun };
         let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
         let segments = Arc::new(segments);
         let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
@@ -192,7 +193,8 @@ impl Options {
 
 fn require_log(dir: &Dir) -> Result<()> {
     let listed = dir.storage().list(dir.path()).map_err(|error| unusable(dir, error))?;
-    let of_a_log = |name| matches!(name, Name::Manifest | Name::Segment { .. });
+    let of_a_log =
+        |name| matches!(name, Name::Manifest | Name::Segment { .. } | Name::Prepared { .. });
     if listed.iter().any(|entry| names::parse(&entry.name).is_some_and(of_a_log)) {
         return Ok(());
     }

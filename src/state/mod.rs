@@ -8,6 +8,8 @@
 //! - At most [`OPEN_MAX`] sealed segments are kept open for readers to come; those that readers
 //!   hold stay open until they let go.
 
+mod begun;
+mod chain;
 mod cuts;
 mod leftovers;
 mod recover;
@@ -23,6 +25,7 @@ use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Prepared;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -61,6 +64,9 @@ pub(crate) struct State {
     /// The segment of the manifest's active row.
     pub(crate) active: Option<Arc<Segment>>,
     pub(crate) proof: Proof,
+    /// Segments that were begun since a manifest called them prepared, and that no durable one
+    /// calls begun yet; in the order of their offsets.
+    pub(crate) begun: Vec<Prepared>,
 }
 
 impl State {
@@ -136,12 +142,14 @@ impl Segments {
     }
 
     /// Makes a structural change: persists the edited manifest, then publishes it with `active`.
+    /// All below `durable` is.
     pub(crate) fn change(
         &self,
         active: Option<Arc<Segment>>,
+        durable: Offset,
         edit: impl FnOnce(&mut Manifest),
     ) -> Result<(), Failure> {
-        self.change_and(active, Takes::Nothing, edit, || {})
+        self.change_and(active, (Takes::Nothing, durable), edit, || {})
     }
 
     /// As [`change`](Segments::change); `settle` does what belongs to it, before readers who find
@@ -149,7 +157,7 @@ impl Segments {
     pub(crate) fn change_and(
         &self,
         active: Option<Arc<Segment>>,
-        takes: Takes,
+        (takes, durable): (Takes, Offset),
         edit: impl FnOnce(&mut Manifest),
         settle: impl FnOnce(),
     ) -> Result<(), Failure> {
@@ -157,11 +165,13 @@ impl Segments {
         let before = self.state();
         let mut manifest = before.manifest.clone();
         edit(&mut manifest);
-        manifest::replace(&self.dir, &manifest)?;
+        begun::forget_passed(&mut manifest);
+        let (stated, begun) = begun::stated(&manifest, &before.begun, durable);
+        manifest::replace(&self.dir, &stated)?;
         if takes != Takes::Nothing {
             self.cuts.store(changing.begin(), Ordering::Release);
         }
-        let after = Arc::new(State { manifest, active, proof: Proof::Durable });
+        let after = Arc::new(State { manifest, active, proof: Proof::Durable, begun });
         *self.state.write() = Arc::clone(&after);
         self.let_go(&before, &after);
         settle();
@@ -175,11 +185,11 @@ impl Segments {
     }
 
     /// Makes sure that the manifest is durable.
-    pub(crate) fn prove(&self) -> Result<(), Failure> {
+    pub(crate) fn prove(&self, durable: Offset) -> Result<(), Failure> {
         let state = self.state();
         match state.proof {
             Proof::Durable => Ok(()),
-            Proof::None => self.change(state.active.clone(), |_| {}),
+            Proof::None => self.change(state.active.clone(), durable, |_| {}),
         }
     }
 
@@ -202,6 +212,7 @@ impl Segments {
             let (base_offset, id) = (row.base_offset, row.segment_id);
             [names::segment(base_offset, id), names::index(base_offset, id)]
         }));
+        self.garbage.lock().extend(begun::given_up(before, after));
     }
 
     /// Files to be removed as soon as the manifest is durable.

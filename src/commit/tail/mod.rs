@@ -30,9 +30,11 @@ use crate::error::Result;
 use crate::format::bytes;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
+use crate::format::manifest::Prepared;
 use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::record::Record;
+use crate::segment;
 use crate::segment::FRAME_BYTES;
 use crate::segment::FrameNote;
 use crate::segment::NewSegment;
@@ -95,6 +97,8 @@ pub(crate) struct Tail {
     next_segment_id: u64,
     /// For the seeds of segments.
     storage: Arc<dyn Storage>,
+    /// Segments whose files are there, to be begun in this order.
+    ready: VecDeque<Prepared>,
     /// `None`: the next frame begins a segment.
     place: Option<Place>,
     chunk: Option<Chunk>,
@@ -130,6 +134,7 @@ impl Tail {
             last_at,
             next_segment_id,
             storage,
+            ready: VecDeque::new(),
             place,
             chunk: None,
             open: None,
@@ -328,11 +333,28 @@ impl Tail {
         first
     }
 
-    fn begin_segment(&mut self) -> Place {
-        self.seal_chunk();
+    /// Ids and seeds for segments to be prepared; none if there are hardly any ids left.
+    pub(crate) fn choose_segments(&mut self, count: usize) -> Vec<Prepared> {
+        let has_ids = self.next_segment_id < u64::MAX / 2;
+        (0..count).filter(|_| has_ids).map(|_| self.choose_segment()).collect()
+    }
+
+    fn choose_segment(&mut self) -> Prepared {
         let segment_id = self.take_segment_ids(1);
         let random = if Bug::OneSeed.is_on() { 1 } else { self.storage.random() };
-        let segment = NewSegment::new(segment_id, self.end, random);
+        Prepared { segment_id, seed: segment::seed(random) }
+    }
+
+    /// The files of these segments are there, and a durable manifest names them.
+    pub(crate) fn have_ready(&mut self, prepared: Vec<Prepared>) {
+        self.ready.extend(prepared);
+    }
+
+    fn begin_segment(&mut self) -> Place {
+        self.seal_chunk();
+        let ready = self.ready.pop_front();
+        let Prepared { segment_id, seed } = ready.unwrap_or_else(|| self.choose_segment());
+        let segment = NewSegment { segment_id, seed, base_offset: self.end };
         Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
     }
 

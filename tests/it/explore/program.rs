@@ -96,7 +96,7 @@ pub(super) const OPS: &[(char, Op)] = &[
 ];
 
 /// The letters of which every short program is tried.
-pub(super) const ALPHABET: &str = "awbAWmoNtsrckdf";
+pub(super) const ALPHABET: &str = "awbAWmoNtsrckdfy";
 
 /// The letters that are added to them where programs have at most two.
 pub(super) const CUTS: &str = "zhlpqej";
@@ -108,7 +108,7 @@ pub(super) const THIRD: &str = "hle";
 pub(super) const LAST: &str = "awAmNsrckf";
 
 /// What programs do behind a crash, before the next one.
-pub(super) const GO_ON: &[&str] = &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr"];
+pub(super) const GO_ON: &[&str] = &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr", "wyWA"];
 
 /// Programs that are not short: what the three kinds of users do, and what has gone wrong before.
 pub(super) const SCRIPTS: &[&str] = &[
@@ -128,6 +128,9 @@ pub(super) const SCRIPTS: &[&str] = &[
     "WmlwAhbrNqakmpNchW",
     "oNlkMebwrjwhzbqAck",
     "nwrolbkANhrfpaeWgjo",
+    "ayAWbBkwyNbyWsBc",
+    "wyWWWWWkWyrWlWkyWeWk",
+    "byBfwyWWgoyNhWjyWwd",
 ];
 
 impl Place {

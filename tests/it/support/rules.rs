@@ -5,9 +5,9 @@
 //! | *told: synced* | All below the end lies in segments that the durable manifest names, |
 //! | | with durable names, in bytes that a sync covers which began behind their write. |
 //! | rename to `MANIFEST` | Its bytes are synced, and no sync of them failed. |
-//! | | Each segment it names has a durable name and a synced header. |
+//! | | Each segment it names has a durable name, and a synced header unless it is prepared. |
 //! | | What it calls sealed is synced; so is what lies below the end of what it calls active. |
-//! | write of frames | A durable manifest names the segment. |
+//! | write of frames | A durable manifest names the segment, perhaps as prepared. |
 //! | | A frame's durable mark claims no more than is durable. |
 //! | | Nothing is written below what is synced, nor into one that ended; |
 //! | | while opening, whatever is written is what is there. |
@@ -83,6 +83,8 @@ enum Naming {
 struct Manifest {
     start: u64,
     rows: Vec<Row>,
+    /// Ids of segments that may have been begun since.
+    prepared: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +99,7 @@ struct Row {
 
 const SEALED: u32 = 1;
 const ACTIVE: u32 = 3;
+const PREPARED: u32 = 4;
 
 impl Rules {
     pub(crate) fn broken(&self) -> Option<String> {
@@ -195,7 +198,24 @@ impl Rules {
                 self.break_rule(format!("the new manifest names segment {}, but {why}", row.id));
             }
         }
+        let unnamed = manifest.prepared.iter().find(|id| {
+            // One that was there before it was watched is not looked at until it is opened.
+            self.seen.keys().any(|path| id_of(path) == Some(**id))
+                && self.durable_prepared(**id, to).is_none()
+        });
+        if let Some(id) = unnamed {
+            let what = format!("segment {id} is prepared, but its name is not durable");
+            self.break_rule(what);
+        }
         self.nodes[node].manifest = Some(manifest);
+    }
+
+    /// The file of a prepared segment, under any name that is durable.
+    fn durable_prepared(&self, id: u64, manifest: &Path) -> Option<(&Path, NodeId)> {
+        let mut files = self.durable.iter();
+        let found =
+            files.find(|(path, _)| path.parent() == manifest.parent() && id_of(path) == Some(id));
+        found.map(|(path, node)| (path.as_path(), *node))
     }
 
     /// Why a manifest must not say that.
@@ -233,7 +253,7 @@ impl Rules {
         let named = |names: &BTreeMap<PathBuf, NodeId>| {
             let manifest = names.get(&path.with_file_name("MANIFEST"));
             let manifest = manifest.and_then(|node| self.nodes[*node].manifest.as_ref());
-            manifest.is_some_and(|manifest| manifest.row(path).is_some())
+            manifest.is_some_and(|manifest| manifest.names(path))
         };
         if named(&self.seen) || named(&self.durable) {
             self.break_rule(format!("{} is removed, and a manifest names it", name(path)));
@@ -273,8 +293,12 @@ impl Rules {
             return;
         }
         let manifest = self.manifest(&self.durable, path);
-        let row = manifest.and_then(|manifest| manifest.row(path));
-        if row.is_none() || self.durable.get(path) != Some(&node) {
+        let is_named = manifest.is_some_and(|manifest| manifest.names(path));
+        let is_lasting = self.durable.get(path) == Some(&node)
+            || id_of(path)
+                .and_then(|id| self.durable_prepared(id, path))
+                .is_some_and(|it| it.1 == node);
+        if !is_named || !is_lasting {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {
@@ -331,7 +355,7 @@ impl Rules {
     }
 
     pub(crate) fn synced(&mut self, path: &Path, node: NodeId, start: u64, result: &Result<()>) {
-        let base = self.base(path);
+        let base = self.base(path, node);
         let is_named = self.is_named(path);
         let node = &mut self.nodes[node];
         match result {
@@ -357,7 +381,7 @@ impl Rules {
     }
 
     pub(crate) fn before_set_len(&mut self, path: &Path, node: NodeId, len: u64) {
-        if is_segment(path) && len < self.nodes[node].walk(self.base(path), u64::MAX).0 {
+        if is_segment(path) && len < self.nodes[node].walk(self.base(path, node), u64::MAX).0 {
             self.break_rule(format!("{} is cut to {len}, below its end", name(path)));
         }
     }
@@ -376,8 +400,12 @@ impl Rules {
             return Some("no manifest is durable".into());
         };
         let mut covered = manifest.start;
+        let begun = self.begun(manifest, path);
+        let next = |base: u64| begun.iter().map(|(begun, _)| *begun).find(|begun| *begun > base);
         for row in manifest.rows.iter().filter(|row| row.base < end) {
             let path = path.with_file_name(row.name());
+            let end =
+                next(row.base).filter(|_| row.state == ACTIVE).map_or(end, |next| end.min(next));
             covered = if row.state == ACTIVE { end } else { row.end };
             let Some(node) = self.durable.get(&path).map(|node| &self.nodes[*node]) else {
                 match self.seen.contains_key(&path) {
@@ -401,7 +429,28 @@ impl Rules {
                 return Some(format!("{} is not synced up to {position}", name(&path)));
             }
         }
+        for (base, id) in begun.iter().copied().filter(|(base, _)| *base < end) {
+            if base != covered {
+                return Some(format!("the segment at {base} was begun behind {covered}"));
+            }
+            let end = next(base).map_or(end, |next| end.min(next));
+            let node = &self.nodes[id];
+            let (position, reached) = node.walk(base, end);
+            if node.is_unsynced(position) {
+                return Some(format!("the segment at {base} is not synced up to {position}"));
+            }
+            covered = reached;
+        }
         (covered < end).then(|| format!("the durable manifest ends at {covered}"))
+    }
+
+    /// The segments with a header among those that a manifest calls prepared, by their bases.
+    fn begun(&self, manifest: &Manifest, path: &Path) -> Vec<(u64, NodeId)> {
+        let files = manifest.prepared.iter().filter_map(|id| self.durable_prepared(*id, path));
+        let mut begun: Vec<_> =
+            files.filter_map(|(_, node)| Some((self.nodes[node].header_base()?, node))).collect();
+        begun.sort_unstable();
+        begun
     }
 
     fn manifest(&self, names: &BTreeMap<PathBuf, NodeId>, path: &Path) -> Option<&Manifest> {
@@ -411,11 +460,12 @@ impl Rules {
 
     /// Whether the manifest that is seen names the segment.
     fn is_named(&self, path: &Path) -> bool {
-        self.manifest(&self.seen, path).is_some_and(|manifest| manifest.row(path).is_some())
+        self.manifest(&self.seen, path).is_some_and(|manifest| manifest.names(path))
     }
 
-    fn base(&self, path: &Path) -> u64 {
-        name(path).split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    fn base(&self, path: &Path, node: NodeId) -> u64 {
+        let named = name(path).split_once('-').and_then(|(digits, _)| digits.parse().ok());
+        named.or_else(|| self.nodes[node].header_base()).unwrap_or_default()
     }
 
     fn note(&mut self, call: String) {
@@ -437,6 +487,13 @@ impl Node {
     fn change(&mut self, time: u64, range: Range<u64>) {
         self.lost = self.lost.iter().flat_map(|lost| without(lost, &range)).collect();
         self.unsynced.push((time, range));
+    }
+
+    /// Where the segment begins, if it has a header.
+    fn header_base(&self) -> Option<u64> {
+        let mut header = [0; 72];
+        read(&*self.file, &mut header, 0);
+        header.starts_with(b"STRATSEG").then(|| number(&header, 40))
     }
 
     /// Whether some byte before `end` is not known to be durable.
@@ -472,13 +529,22 @@ impl Manifest {
             return None;
         }
         let closed = bytes[10] & 1 == 1;
-        let rows = bytes[80..bytes.len() - 4].chunks_exact(96).map(|row| {
+        let rows = bytes[80..bytes.len() - 4].chunks_exact(96);
+        let (prepared, rows): (Vec<_>, Vec<_>) = rows.partition(|row| small(row, 56) == PREPARED);
+        let rows = rows.into_iter().map(|row| {
             let (base, end, state) = (number(row, 8), number(row, 16), small(row, 56));
             let durable = closed || state == SEALED || (state == ACTIVE && end > base);
             let durable_len = if durable { number(row, 24) } else { SEGMENT_HEADER };
             Row { id: number(row, 0), base, end, state, durable_len }
         });
-        Some(Self { start: number(&bytes, 32), rows: rows.collect() })
+        let prepared = prepared.into_iter().map(|row| number(row, 0)).collect();
+        Some(Self { start: number(&bytes, 32), rows: rows.collect(), prepared })
+    }
+
+    /// Whether it names the file, as a segment or as a prepared one.
+    fn names(&self, path: &Path) -> bool {
+        let is_prepared = |id| self.prepared.contains(&id);
+        self.row(path).is_some() || id_of(path).is_some_and(is_prepared)
     }
 
     fn row(&self, path: &Path) -> Option<&Row> {
@@ -531,7 +597,15 @@ fn small(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn is_segment(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "log")
+    id_of(path).is_some()
+}
+
+/// The id in the name of a segment's file, prepared or not.
+fn id_of(path: &Path) -> Option<u64> {
+    let name = name(path);
+    let digits =
+        name.strip_suffix(".next").or_else(|| name.strip_suffix(".log")?.split('-').nth(1));
+    digits?.parse().ok()
 }
 
 fn name(path: &Path) -> String {
