@@ -104,10 +104,13 @@ impl Chain {
     /// the directory makes them last.
     pub(super) fn name_files(&self, dir: &Dir, rows: &[Row]) -> Result<()> {
         for row in rows.iter().filter(|row| self.has(row)) {
-            let from = names::prepared(row.segment_id);
-            if dir.open_if_there(&from, OpenMode::Read)?.is_some() {
-                dir.rename(&from, &names::segment(row.base_offset, row.segment_id))?;
+            let before = names::prepared(row.segment_id);
+            let after = names::segment(row.base_offset, row.segment_id);
+            if dir.open_if_there(&before, OpenMode::Read)?.is_none() {
+                // A sync that failed may have lost the name that is seen: it is given anew.
+                dir.rename(&after, &before)?;
             }
+            dir.rename(&before, &after)?;
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ mod kill;
 mod model;
 mod options;
 mod order;
+mod prepare;
 mod recovery;
 mod refused_roll;
 mod regression;

@@ -199,7 +199,7 @@ impl Program {
 
     fn step(&mut self, log: &Log) -> Result<()> {
         let level = *self.numbers.pick(&LEVELS);
-        match self.numbers.below(25) {
+        match self.numbers.below(27) {
             0..12 => {
                 let value = vec![b'v'; size(&mut self.numbers)];
                 let offset = log.append_with(level, value)?;
@@ -230,6 +230,7 @@ impl Program {
             21 => self.close(log),
             22 => self.log = None,
             23 => self.kill(),
+            24 | 25 => drop(log.maintain()?),
             _ => self.cut_power(),
         }
         Ok(())

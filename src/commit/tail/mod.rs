@@ -97,8 +97,10 @@ pub(crate) struct Tail {
     next_segment_id: u64,
     /// For the seeds of segments.
     storage: Arc<dyn Storage>,
-    /// Segments whose files are there, to be begun in this order.
+    /// Segments whose files are there, to be begun in this order: that of their ids.
     ready: VecDeque<Prepared>,
+    /// The id of the segment that was begun last. Those begun later have higher ones.
+    last_id: u64,
     /// `None`: the next frame begins a segment.
     place: Option<Place>,
     chunk: Option<Chunk>,
@@ -135,6 +137,7 @@ impl Tail {
             next_segment_id,
             storage,
             ready: VecDeque::new(),
+            last_id: 0,
             place,
             chunk: None,
             open: None,
@@ -345,15 +348,18 @@ impl Tail {
         Prepared { segment_id, seed: segment::seed(random) }
     }
 
-    /// The files of these segments are there, and a durable manifest names them.
+    /// The files of these segments are there, and a durable manifest names them. If another was
+    /// begun meanwhile they are too late.
     pub(crate) fn have_ready(&mut self, prepared: Vec<Prepared>) {
-        self.ready.extend(prepared);
+        let last_id = self.last_id;
+        self.ready.extend(prepared.into_iter().filter(|ready| ready.segment_id > last_id));
     }
 
     fn begin_segment(&mut self) -> Place {
         self.seal_chunk();
         let ready = self.ready.pop_front();
         let Prepared { segment_id, seed } = ready.unwrap_or_else(|| self.choose_segment());
+        self.last_id = segment_id;
         let segment = NewSegment { segment_id, seed, base_offset: self.end };
         Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
     }

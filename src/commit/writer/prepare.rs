@@ -7,6 +7,7 @@
 use crate::commit::writer::Writer;
 use crate::commit::writer::end_active;
 use crate::commit::writer::seal_durable;
+use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Failure;
 use crate::format::manifest::Manifest;
@@ -79,16 +80,22 @@ impl Writer {
         new: NewSegment,
         durable: Offset,
     ) -> Result<bool, Failure> {
-        let state = self.segments.state();
-        if state.manifest.prepared.iter().any(|ready| ready.segment_id == new.segment_id) {
-            return Ok(true);
-        }
-        let has_unproven = state.has_unproven(durable);
-        if has_unproven {
+        if !self.is_named(new) && self.segments.state().has_unproven(durable) {
             let NewSegment { segment_id, seed, .. } = new;
             self.prepare(&[Prepared { segment_id, seed }], durable)?;
+            if !self.is_named(new) {
+                let what = "a bug: the segment to be begun was passed over";
+                let path = self.segments.dir().path();
+                return Err(Failure::Broken(Error::new(ErrorKind::Io, what).with_path(path)));
+            }
         }
-        Ok(has_unproven)
+        Ok(self.is_named(new))
+    }
+
+    /// Whether a durable manifest calls it prepared.
+    fn is_named(&self, new: NewSegment) -> bool {
+        let state = self.segments.state();
+        state.manifest.prepared.iter().any(|ready| ready.segment_id == new.segment_id)
     }
 
     /// Begins a prepared segment. Takes no sync.

@@ -108,7 +108,8 @@ pub(super) const THIRD: &str = "hle";
 pub(super) const LAST: &str = "awAmNsrckf";
 
 /// What programs do behind a crash, before the next one.
-pub(super) const GO_ON: &[&str] = &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr", "wyWA"];
+pub(super) const GO_ON: &[&str] =
+    &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr", "wyWA"];
 
 /// Programs that are not short: what the three kinds of users do, and what has gone wrong before.
 pub(super) const SCRIPTS: &[&str] = &[
