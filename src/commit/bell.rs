@@ -17,7 +17,7 @@ pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
     /// The next segments are wanted soon.
-    pub(crate) prepare: bool,
+    pub(crate) prepare: Urgency,
     pub(crate) due: Urgency,
 }
 
@@ -41,7 +41,7 @@ impl Bell {
     }
 
     pub(crate) fn call_to_prepare(&self) {
-        self.calls.lock().prepare = true;
+        self.calls.lock().prepare = Urgency::Soon;
         self.condvar.notify_one();
     }
 

@@ -83,7 +83,7 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
                 if calls.write {
                     commit.write_in_background();
                 }
-                if calls.prepare {
+                if calls.prepare > Urgency::Never {
                     // Before a large sync: small ones would wait for it.
                     commit.prepare();
                 }

@@ -8,6 +8,7 @@
 //! - At most [`OPEN_MAX`] sealed segments are kept open for readers to come; those that readers
 //!   hold stay open until they let go.
 
+mod anew;
 mod begun;
 mod chain;
 mod cuts;

@@ -11,9 +11,9 @@
 //!    Before that the cache is made to forget them: it may also take blocks for initialized that
 //!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
 //!    the same bytes as before, or fewer unproven ones.
-//! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
-//!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
-//!    is nothing left to do.
+//! 3. Give prepared segments that were begun their names, and replace the manifest: it now ends
+//!    each segment where recovery found its end, so that bytes of a torn tail can never come back.
+//!    A crash before the rename of the manifest repeats all; after it, there is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 
 use crate::bugs::Bug;
@@ -40,6 +40,7 @@ use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
 use crate::state::Proof;
+use crate::state::anew;
 use crate::state::chain;
 use crate::state::chain::Chain;
 use crate::state::leftovers::Leftovers;
@@ -116,9 +117,6 @@ struct Scanned {
     size: u64,
     scan: TailScan,
 }
-
-/// How much is written anew at a time; whole pages of any machine.
-const PIECE_BYTES: u64 = 256 << 10;
 
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
@@ -296,7 +294,6 @@ impl Run<'_> {
 
     /// Step 2: writes the unproven frames anew and syncs them.
     fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
-        let end = seen.scan.end_position;
         let mut position = seen.scan.unproven_from(mark);
         let row = *self.row(seen.place);
         let is_begun = self.chain.has(&row) && mark <= row.base_offset;
@@ -304,30 +301,9 @@ impl Run<'_> {
             // Its header was synced with its first record, or never.
             position = 0;
         }
-        // The zeros behind the end may be lost as well, and the blocks under them be taken for
-        // what they are not.
-        seen.file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);
-        if position == end {
-            seen.file.forget_cached(end, 0);
-            return Ok(());
-        }
-        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
-        while position < end {
-            // To the end of a page, so that nothing is forgotten before it was read.
-            let piece_end = (position + 1).next_multiple_of(PIECE_BYTES).min(end);
-            let len = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
-            let piece = buffer.get_mut(..len).unwrap_or_default();
-            if seen.file.read(piece, position)? < len {
-                let what = "the segment became shorter while it was read";
-                return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
-            }
-            seen.file.forget_cached(position, len as u64);
-            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
-            Bug::CacheTrusted.spares(write)?;
-            position += len as u64;
-            self.report.rewritten_bytes += len as u64;
-        }
-        Bug::ServedUnsynced.spares(|| seen.file.sync())
+        let end = seen.scan.end_position;
+        self.report.rewritten_bytes += end - position;
+        anew::write_anew(&seen.file, position, end)
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.

@@ -67,8 +67,8 @@ pub(crate) struct Writer {
     /// Whether anything was to be written. Also what is refused leaves its traces: zeros ahead of
     /// it, or a new length that is not synced.
     has_tried: bool,
-    /// Whether somebody has been called to prepare segments since the last roll.
-    has_called: bool,
+    /// The active segment when somebody was called last to prepare the next ones.
+    called_at: Option<u64>,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -95,7 +95,7 @@ impl Writer {
             unsynced: Vec::new(),
             residue: 0,
             has_tried: false,
-            has_called: false,
+            called_at: None,
             cuts: 0,
             keeper: Arc::default(),
         }
@@ -263,7 +263,6 @@ impl Writer {
 
     /// Lets go of the active segment, whose bytes may not be durable yet.
     fn end(&mut self) {
-        self.has_called = false;
         self.keeper.call(Urgency::Soon);
         if let Some(active) = self.active.take() {
             self.unsynced.retain(|_| !Bug::OneOldSegment.is_on());

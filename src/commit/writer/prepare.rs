@@ -26,8 +26,11 @@ const AHEAD: usize = 3;
 impl Writer {
     /// Whether to call somebody to prepare segments; once for each of them.
     pub(crate) fn calls_to_prepare(&mut self) -> bool {
-        let calls = !self.has_called && (self.is_half_full() || self.has_begun());
-        self.has_called |= calls;
+        let active = self.active.as_ref().map(|active| active.segment().id());
+        let calls = self.called_at != active && (self.is_half_full() || self.has_begun());
+        if calls {
+            self.called_at = active;
+        }
         calls
     }
 

@@ -20,15 +20,23 @@
 //! taken begins a new life: failures of the one before do not count, their lost bytes do. Bytes of
 //! a file are looked at where the format must be asked; the checker has its own decoder.
 
+use crate::support::facts::ACTIVE;
+use crate::support::facts::Manifest;
+use crate::support::facts::Row;
+use crate::support::facts::SEGMENT_HEADER;
+use crate::support::facts::highest_mark;
+use crate::support::facts::id_of;
+use crate::support::facts::is_segment;
+use crate::support::facts::name;
+use crate::support::facts::number;
+use crate::support::facts::read;
+use crate::support::facts::small;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stratalog::storage::{File, OpenMode};
-
-/// Where frames begin.
-const SEGMENT_HEADER: u64 = 72;
 
 /// How many calls are shown with a rule that was broken.
 const CALLS_SHOWN: usize = 24;
@@ -78,28 +86,6 @@ enum Naming {
     Link(PathBuf, NodeId),
     Unlink(PathBuf),
 }
-
-#[derive(Clone, Debug)]
-struct Manifest {
-    start: u64,
-    rows: Vec<Row>,
-    /// Ids of segments that may have been begun since.
-    prepared: Vec<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    id: u64,
-    base: u64,
-    end: u64,
-    state: u32,
-    /// Up to where the manifest says that its bytes are durable.
-    durable_len: u64,
-}
-
-const SEALED: u32 = 1;
-const ACTIVE: u32 = 3;
-const PREPARED: u32 = 4;
 
 impl Rules {
     pub(crate) fn broken(&self) -> Option<String> {
@@ -520,94 +506,9 @@ impl Node {
     }
 }
 
-impl Manifest {
-    /// The manifest in a file, if it is one.
-    fn read(file: &dyn File) -> Option<Self> {
-        let mut bytes = vec![0; usize::try_from(file.size().ok()?).ok()?];
-        read(file, &mut bytes, 0);
-        if !bytes.starts_with(b"STRATMAN") || bytes.len() < 84 {
-            return None;
-        }
-        let closed = bytes[10] & 1 == 1;
-        let rows = bytes[80..bytes.len() - 4].chunks_exact(96);
-        let (prepared, rows): (Vec<_>, Vec<_>) = rows.partition(|row| small(row, 56) == PREPARED);
-        let rows = rows.into_iter().map(|row| {
-            let (base, end, state) = (number(row, 8), number(row, 16), small(row, 56));
-            let durable = closed || state == SEALED || (state == ACTIVE && end > base);
-            let durable_len = if durable { number(row, 24) } else { SEGMENT_HEADER };
-            Row { id: number(row, 0), base, end, state, durable_len }
-        });
-        let prepared = prepared.into_iter().map(|row| number(row, 0)).collect();
-        Some(Self { start: number(&bytes, 32), rows: rows.collect(), prepared })
-    }
-
-    /// Whether it names the file, as a segment or as a prepared one.
-    fn names(&self, path: &Path) -> bool {
-        let is_prepared = |id| self.prepared.contains(&id);
-        self.row(path).is_some() || id_of(path).is_some_and(is_prepared)
-    }
-
-    fn row(&self, path: &Path) -> Option<&Row> {
-        let name = name(path);
-        self.rows.iter().find(|row| row.name() == name)
-    }
-}
-
-impl Row {
-    fn name(&self) -> String {
-        format!("{:020}-{:08}.log", self.base, self.id)
-    }
-}
-
-/// The highest durable mark of frames that are written in one piece.
-fn highest_mark(bytes: &[u8]) -> Option<u64> {
-    let (mut at, mut highest) = (0, None);
-    while let Some(header) = bytes.get(at..at + 40).filter(|header| header[36] == 1) {
-        let mark = number(header, 8).saturating_sub(u64::from(small(header, 28)));
-        highest = highest.max(Some(mark));
-        at += (40 + usize::try_from(small(header, 4)).unwrap()).next_multiple_of(8);
-    }
-    highest
-}
-
 /// What is left of a range when another is taken out of it.
 fn without(range: &Range<u64>, taken: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let before = range.start..range.end.min(taken.start);
     let behind = range.start.max(taken.end)..range.end;
     [before, behind].into_iter().filter(|rest| !rest.is_empty())
-}
-
-fn read(file: &dyn File, buf: &mut [u8], position: u64) -> usize {
-    let mut done = 0;
-    while done < buf.len() {
-        match file.read_at(&mut buf[done..], position + done as u64) {
-            Ok(count) if count > 0 => done += count,
-            _ => break,
-        }
-    }
-    done
-}
-
-fn number(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-}
-
-fn small(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
-}
-
-fn is_segment(path: &Path) -> bool {
-    id_of(path).is_some()
-}
-
-/// The id in the name of a segment's file, prepared or not.
-fn id_of(path: &Path) -> Option<u64> {
-    let name = name(path);
-    let digits =
-        name.strip_suffix(".next").or_else(|| name.strip_suffix(".log")?.split('-').nth(1));
-    digits?.parse().ok()
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
