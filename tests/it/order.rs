@@ -230,7 +230,9 @@ impl Program {
             21 => self.close(log),
             22 => self.log = None,
             23 => self.kill(),
-            24 | 25 => drop(log.maintain()?),
+            24 | 25 => {
+                log.maintain()?;
+            }
             _ => self.cut_power(),
         }
         Ok(())
