@@ -85,7 +85,8 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
                 }
                 if calls.prepare > Urgency::Never {
                     // Before a large sync: small ones would wait for it.
-                    commit.prepare();
+                    // A failure is told to those who append.
+                    drop(commit.prepare());
                 }
                 due = match calls.due {
                     Urgency::Never => due,
@@ -101,7 +102,7 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
         }
         let more = commit.sync_in_background();
         // What was begun is durable now, and a manifest can say so.
-        commit.prepare();
+        drop(commit.prepare());
         due = more.then(|| commit.monotonic().saturating_add(interval));
     }
 }

@@ -91,7 +91,7 @@ impl Log {
     /// As [`sync`](Log::sync).
     pub fn maintain(&self) -> Result<MaintenanceReport> {
         self.commit().sync()?;
-        self.commit().prepare();
+        self.commit().prepare()?;
         self.0.keeper.run()
     }
 }

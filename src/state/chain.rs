@@ -76,7 +76,7 @@ impl Chain {
         let (mark, has_bytes) = segment::highest_mark(&found.file, found.prepared.seed, size)?;
         if has_bytes {
             self.lost_bytes += size;
-            self.mark = self.mark.max(mark);
+            self.mark = self.mark.max(mark.filter(|_| !Bug::BegunMarksIgnored.is_on()));
             self.lost.get_or_insert(found.file);
         }
         Ok(())
@@ -90,7 +90,7 @@ impl Chain {
     /// Refuses damage in what is not in the chain if that was durable: the log ends at `end`.
     pub(super) fn check_lost(&self, end: Offset) -> Result<()> {
         match &self.lost {
-            Some(file) if self.mark > Some(end) && !Bug::BegunMarksIgnored.is_on() => {
+            Some(file) if self.mark > Some(end) => {
                 let what = "durable records are damaged (the segment's header, or what comes \
                             before it); restore the file, or repair the log and lose them";
                 let error = Error::new(ErrorKind::Corrupt, what).with_path(file.path());
