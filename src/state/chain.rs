@@ -1,4 +1,4 @@
-//! The segments that were begun behind the last row of a manifest: which of those it calls prepared.
+//! The segments that were begun behind the last row of a manifest, of those it calls prepared.
 //!
 //! Found by their headers and put in a chain: each begins where the one before ends. What is in the
 //! file of one that is not in the chain was written, and something before it was lost: its frames
