@@ -87,6 +87,8 @@ bugs! {
     RollIgnoresFailedSync,
     /// A sealed segment is durable: every segment that ended is called so.
     EndedIsSealed,
+    /// A segment that the manifest calls begun has a header: it may be lost.
+    BegunTooSoon,
     /// A segment's id is never used again: the last one is after the next open.
     IdReused,
     /// Bytes of another segment never validate: all have one seed.
@@ -105,6 +107,14 @@ bugs! {
     DirNotSyncedAtOpen,
     /// What was appended behind a close is found: the mark of the close is believed.
     ClosedBelieved,
+    /// What was appended behind a roll is found: prepared segments are not looked at.
+    PreparedLeftOut,
+    /// A log has no hole: a segment that ended while no manifest was written may lack its end.
+    PassedBelieved,
+    /// What opening shows is durable: the header of a segment that was begun is not written anew.
+    BegunHeaderLeft,
+    /// Damage that no crash explains is an error: that of a segment that was prepared is cut.
+    BegunMarksIgnored,
     /// What the manifest calls written may be torn: it is taken for sound.
     WrittenBelieved,
     /// What opening shows is durable: it is not synced.

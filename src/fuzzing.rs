@@ -102,6 +102,7 @@ pub fn name(name: &OsStr) -> Option<String> {
     match names::parse(name)? {
         Name::Segment { base_offset, segment_id } => Some(names::segment(base_offset, segment_id)),
         Name::Index { base_offset, segment_id } => Some(names::index(base_offset, segment_id)),
+        Name::Prepared { segment_id } => Some(names::prepared(segment_id)),
         Name::Lock | Name::Manifest | Name::ManifestNext => name.to_str().map(str::to_owned),
     }
 }

@@ -60,6 +60,7 @@ impl Target {
             truncation_epoch: 0,
             compacted_to: Offset::ZERO,
             rows: Vec::new(),
+            prepared: Vec::new(),
         });
         if manifest.log_id != log_id {
             return Err(refused(dir, "the target of the checkpoint holds another log"));

@@ -17,6 +17,8 @@ pub(crate) struct Calls {
     /// Memory is waiting to be written.
     pub(crate) write: bool,
     pub(crate) post: Post,
+    /// The next segments are wanted soon.
+    pub(crate) prepare: Urgency,
     pub(crate) due: Urgency,
 }
 
@@ -50,6 +52,11 @@ impl Bell {
 
     pub(crate) fn call_to_post(&self) {
         self.calls.lock().post = Post::Late;
+        self.condvar.notify_one();
+    }
+
+    pub(crate) fn call_to_prepare(&self) {
+        self.calls.lock().prepare = Urgency::Soon;
         self.condvar.notify_one();
     }
 

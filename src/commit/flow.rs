@@ -82,6 +82,9 @@ impl Commit {
                     if self.settings.shows != Mark::Durable {
                         self.post_soon();
                     }
+                    if writer.calls_to_prepare() {
+                        self.bell.call_to_prepare();
+                    }
                 }
                 Err(Failure::Refused(error)) => {
                     drop(chunk);

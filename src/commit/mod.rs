@@ -21,6 +21,7 @@ mod front;
 mod group;
 #[cfg(all(test, loom))]
 mod models;
+mod prepare;
 mod snapshot;
 mod swap;
 mod tail;

@@ -65,7 +65,8 @@ impl Followed {
         let start = manifest.start_offset;
         // Nothing is shown before the first look.
         let manifest = Manifest { rows: Vec::new(), compacted_to: Offset::ZERO, ..manifest };
-        let state = State { manifest, active: None, proof: Proof::None, changes: 0 };
+        let (proof, begun) = (Proof::None, Vec::new());
+        let state = State { manifest, active: None, proof, begun, changes: 0 };
         let follow = Arc::new(Self {
             segments: Arc::new(Segments::new(dir, READING.mode, state)),
             clock,

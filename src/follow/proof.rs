@@ -76,7 +76,7 @@ impl Followed {
         let dir = self.segments.dir();
         let (file, header) = segment::open_file(dir, row, log_id, OpenMode::Read)?;
         let (seed, base_offset) = (header.seed, row.base_offset);
-        let bounds = Bounds { seed, base_offset, since: Timestamp::MIN };
+        let bounds = Bounds { seed, base_offset, since: Timestamp::MIN, until: None };
         let end = file.size()?.min(row.byte_len);
         let from = (SEGMENT_HEADER_LEN as u64, base_offset);
         segment::scan_tail(&file, bounds, from, end, base_offset)

@@ -6,6 +6,7 @@ use crate::format::bytes::Preamble;
 use crate::format::bytes::check_reserved;
 use crate::format::bytes::crc;
 use crate::format::bytes::wide;
+use crate::format::row::Named;
 use crate::format::row::RawRow;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -20,6 +21,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::little_endian::U64;
 use zerocopy::little_endian::U128;
 
+pub(crate) use crate::format::row::Prepared;
 pub(crate) use crate::format::row::Row;
 pub(crate) use crate::format::row::RowState;
 
@@ -42,6 +44,8 @@ pub(crate) struct Manifest {
     pub(crate) compacted_to: Offset,
     /// In the order of their offsets, without gaps.
     pub(crate) rows: Vec<Row>,
+    /// Segments that may have been begun behind the last row since this was written.
+    pub(crate) prepared: Vec<Prepared>,
 }
 
 /// Who wrote the manifest.
@@ -58,11 +62,12 @@ pub(crate) enum Origin {
 
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let row_count = self.rows.len() + self.prepared.len();
         let header = RawHeader {
             preamble: Preamble::new(MAGIC),
             flags: flags(if self.closed { FLAG_CLOSED } else { 0 }, self.origin),
             // More rows than that would be refused when the manifest is read.
-            row_count: u32::try_from(self.rows.len()).unwrap_or(u32::MAX).into(),
+            row_count: u32::try_from(row_count).unwrap_or(u32::MAX).into(),
             log_id: self.log_id.into(),
             start_offset: self.start_offset.get().into(),
             next_segment_id: self.next_segment_id.into(),
@@ -71,11 +76,14 @@ impl Manifest {
             compacted_to: self.compacted_to.get().into(),
             reserved: [0; 8],
         };
-        let rows_len = self.rows.len() * size_of::<RawRow>();
+        let rows_len = row_count * size_of::<RawRow>();
         let mut out = Vec::with_capacity(size_of::<RawHeader>() + rows_len + size_of::<U32>());
         out.extend_from_slice(header.as_bytes());
         for row in &self.rows {
             out.extend_from_slice(RawRow::new(row).as_bytes());
+        }
+        for prepared in &self.prepared {
+            out.extend_from_slice(RawRow::of_prepared(prepared).as_bytes());
         }
         let crc = crc(0, &out);
         out.extend_from_slice(&crc.to_le_bytes());
@@ -97,8 +105,15 @@ impl Manifest {
             .filter(|rows| wide(rows.len()) == u64::from(header.row_count.get()))
             .ok_or(DecodeError::Malformed("the manifest does not end with its last row"))?;
         let mut rows = Vec::with_capacity(raw_rows.len());
+        let mut prepared = Vec::new();
         for raw in raw_rows {
-            rows.push(raw.row()?);
+            match raw.named()? {
+                Named::Segment(row) if prepared.is_empty() => rows.push(row),
+                Named::Segment(_) => {
+                    return Err(DecodeError::Malformed("a segment comes after a prepared one"));
+                }
+                Named::Prepared(segment) => prepared.push(segment),
+            }
         }
         let manifest = Self {
             log_id: header.log_id.get(),
@@ -110,6 +125,7 @@ impl Manifest {
             truncation_epoch: header.truncation_epoch.get(),
             compacted_to: Offset::new(header.compacted_to.get()),
             rows,
+            prepared,
         };
         manifest.check()?;
         Ok(manifest)
@@ -130,6 +146,9 @@ impl Manifest {
         if !(base_offset..=self.end_offset()).contains(&self.start_offset) {
             return Err(DecodeError::Malformed("the start offset is outside the segments"));
         }
+        if self.closed && !self.prepared.is_empty() {
+            return Err(DecodeError::Malformed("a log that was closed has prepared a segment"));
+        }
         if self.compacted_to > self.end_offset() {
             return Err(DecodeError::Malformed("the log ends below what was compacted"));
         }
@@ -139,6 +158,7 @@ impl Manifest {
     fn check_ids(&self) -> Result<(), DecodeError> {
         // Nearly always in order already, since ids rise: the sort is for what compaction left.
         let mut ids: Vec<u64> = self.rows.iter().map(|row| row.segment_id).collect();
+        ids.extend(self.prepared.iter().map(|segment| segment.segment_id));
         ids.sort_unstable();
         if ids.iter().zip(ids.iter().skip(1)).any(|(id, next)| id == next) {
             return Err(DecodeError::Malformed("two segments have the same id"));
@@ -210,7 +230,7 @@ const _: () = assert!(size_of::<RawHeader>() == 80);
 
 #[cfg(test)]
 mod tests {
-    use super::{Manifest, Origin, Row, RowState};
+    use super::{Manifest, Origin, Prepared, Row, RowState};
     use crate::format::bytes::DecodeError;
     use crate::format::bytes::crc;
     use crate::units::Offset;
@@ -247,6 +267,7 @@ mod tests {
                 row(2, 20, 30, RowState::Written),
                 row(5, 30, 35, RowState::Active),
             ],
+            prepared: Vec::new(),
         }
     }
 
@@ -365,6 +386,36 @@ mod tests {
             let decoded = Manifest::decode(&sealed(bytes));
             assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{len}: {decoded:?}");
         }
+    }
+
+    /// Offsets as in docs/FORMAT.md.
+    #[test]
+    fn prepared_segments_come_last_and_say_nothing_else() {
+        let prepared =
+            vec![Prepared { segment_id: 6, seed: 7 }, Prepared { segment_id: 3, seed: 1 }];
+        let manifest = Manifest { prepared, ..manifest() };
+        let bytes = manifest.encode();
+        let first = 80 + 3 * 96;
+        assert_eq!(bytes.len(), first + 2 * 96 + 4);
+        assert_eq!(bytes[first..first + 8], 6_u64.to_le_bytes());
+        assert_eq!(bytes[first + 56..first + 64], [4, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest.clone()));
+        for at in (8..56).chain(64..96) {
+            let mut bytes = bytes.clone();
+            bytes[first + at] = 1;
+            let decoded = Manifest::decode(&sealed(bytes));
+            assert!(matches!(decoded, Err(DecodeError::Unknown(_))), "byte {at}: {decoded:?}");
+        }
+        let mut swapped = bytes;
+        swapped[first - 96..first + 96].rotate_left(96);
+        let decoded = Manifest::decode(&sealed(swapped));
+        assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{decoded:?}");
+        let prepared = |segment_id, seed| vec![Prepared { segment_id, seed }];
+        check_malformed("seed 0", |m| m.prepared = prepared(6, 0));
+        check_malformed("id 0", |m| m.prepared = prepared(0, 1));
+        check_malformed("id of a segment", |m| m.prepared = prepared(5, 1));
+        check_malformed("id not given out", |m| m.prepared = prepared(9, 1));
+        check_malformed("closed", |m| (m.closed, m.prepared) = (true, prepared(6, 1)));
     }
 
     proptest! {

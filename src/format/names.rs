@@ -32,6 +32,11 @@ pub(crate) fn index(base_offset: Offset, segment_id: u64) -> String {
     format!("{}.index", stem(base_offset, segment_id))
 }
 
+/// The name of the file of a segment that was prepared and may have been begun.
+pub(crate) fn prepared(segment_id: u64) -> String {
+    format!("{segment_id:0SEGMENT_ID_DIGITS$}.next")
+}
+
 fn stem(base_offset: Offset, segment_id: u64) -> String {
     let base_offset = base_offset.get();
     format!("{base_offset:0BASE_OFFSET_DIGITS$}-{segment_id:0SEGMENT_ID_DIGITS$}")
@@ -66,6 +71,7 @@ pub(crate) enum Name {
     SegmentNext,
     Segment { base_offset: Offset, segment_id: u64 },
     Index { base_offset: Offset, segment_id: u64 },
+    Prepared { segment_id: u64 },
 }
 
 /// What a name stands for, or `None` if the file is not ours and is to be left alone.
@@ -79,9 +85,13 @@ pub(crate) fn parse(name: &OsStr) -> Option<Name> {
         _ => {}
     }
     let (stem, kind) = name.split_once('.')?;
-    let (base_offset, segment_id) = stem.split_once('-')?;
+    let segment_id = |digits| number(digits, SEGMENT_ID_DIGITS).filter(|id| *id != 0);
+    if kind == "next" {
+        return Some(Name::Prepared { segment_id: segment_id(stem)? });
+    }
+    let (base_offset, id) = stem.split_once('-')?;
     let base_offset = Offset::new(number(base_offset, BASE_OFFSET_DIGITS)?);
-    let segment_id = number(segment_id, SEGMENT_ID_DIGITS).filter(|id| *id != 0)?;
+    let segment_id = segment_id(id)?;
     match kind {
         "log" => Some(Name::Segment { base_offset, segment_id }),
         "index" => Some(Name::Index { base_offset, segment_id }),
@@ -98,7 +108,7 @@ fn number(text: &str, width: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Name, index, is_consumer, parse, segment};
+    use super::{Name, index, is_consumer, parse, prepared, segment};
     use crate::units::Offset;
     use proptest::prelude::{any, prop_assert_eq, proptest};
     use std::ffi::OsStr;
@@ -138,6 +148,11 @@ mod tests {
             "00000000000000000000-00000001.indexes",
             "00000000000000000000_00000001.log",
             "00000000000000000000.log",
+            "0000001.next",
+            "000000001.next",
+            "00000000.next",
+            "00000001.NEXT",
+            "00000000000000000000-00000001.next",
         ];
         for name in names {
             assert_eq!(parse(OsStr::new(name)), None, "{name:?}");
@@ -173,6 +188,8 @@ mod tests {
             let name = index(base_offset, segment_id);
             let expected = Some(Name::Index { base_offset, segment_id });
             prop_assert_eq!(parse(OsStr::new(&name)), expected);
+            let name = prepared(segment_id);
+            prop_assert_eq!(parse(OsStr::new(&name)), Some(Name::Prepared { segment_id }));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use zerocopy::FromBytes;
+use zerocopy::FromZeros;
 use zerocopy::Immutable;
 use zerocopy::IntoBytes;
 use zerocopy::KnownLayout;
@@ -39,6 +40,21 @@ pub(crate) struct Row {
     pub(crate) compacted_at: Option<Timestamp>,
     /// No fewer than its tombstones; says nothing unless compaction has covered it.
     pub(crate) tombstone_count: u64,
+}
+
+/// A segment that is ready to be begun: its file is there, named by its id, and has no bytes yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    pub(crate) segment_id: u64,
+    /// What its header will say, so that its frames can be told when that header is lost.
+    pub(crate) seed: u32,
+}
+
+/// What a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    Segment(Row),
+    Prepared(Prepared),
 }
 
 /// How far what a row says can be relied on. Rows are in this order.
@@ -124,7 +140,7 @@ pub(super) struct RawRow {
     last_appended_at: I64,
     record_count: U64,
     state: U32,
-    reserved_60: [u8; 4],
+    seed: U32,
     compacted_at: I64,
     tombstone_count: U64,
     reserved_80: [u8; 16],
@@ -146,15 +162,38 @@ impl RawRow {
             last_appended_at: row.last_appended_at.as_micros().into(),
             record_count: row.record_count.into(),
             state: state.into(),
-            reserved_60: [0; 4],
+            seed: U32::ZERO,
             compacted_at: row.compacted_at.map_or(0, Timestamp::as_micros).into(),
             tombstone_count: row.tombstone_count.into(),
             reserved_80: [0; 16],
         }
     }
 
-    pub(super) fn row(&self) -> Result<Row, DecodeError> {
-        check_reserved(&self.reserved_60)?;
+    pub(super) fn of_prepared(prepared: &Prepared) -> Self {
+        Self {
+            segment_id: prepared.segment_id.into(),
+            state: STATE_PREPARED.into(),
+            seed: prepared.seed.into(),
+            ..Self::new_zeroed()
+        }
+    }
+
+    pub(super) fn named(&self) -> Result<Named, DecodeError> {
+        if self.state.get() != STATE_PREPARED {
+            return self.row().map(Named::Segment);
+        }
+        let prepared = Prepared { segment_id: self.segment_id.get(), seed: self.seed.get() };
+        if Self::of_prepared(&prepared).as_bytes() != self.as_bytes() {
+            return Err(DecodeError::Unknown("what is said of a prepared segment"));
+        }
+        if prepared.seed == 0 {
+            return Err(DecodeError::Malformed("the seed of a prepared segment is 0"));
+        }
+        Ok(Named::Prepared(prepared))
+    }
+
+    fn row(&self) -> Result<Row, DecodeError> {
+        check_reserved(&self.seed.get().to_le_bytes())?;
         check_reserved(&self.reserved_80)?;
         let state = match self.state.get() {
             STATE_SEALED => RowState::Sealed,
@@ -181,6 +220,7 @@ impl RawRow {
 const STATE_SEALED: u32 = 1;
 const STATE_WRITTEN: u32 = 2;
 const STATE_ACTIVE: u32 = 3;
+const STATE_PREPARED: u32 = 4;
 
 /// The last frame of a segment begins below [`MAX_SEGMENT_LEN`] and may reach this much farther.
 const MAX_FRAME_LEN: u64 = padded(FRAME_HEADER_LEN as u64 + MAX_BODY_LEN as u64);

@@ -97,6 +97,11 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
                 if calls.write {
                     commit.write_in_background();
                 }
+                if calls.prepare > Urgency::Never {
+                    // Before a large sync: small ones would wait for it.
+                    // A failure is told to those who append.
+                    drop(commit.prepare());
+                }
                 due = match calls.due {
                     Urgency::Never => due,
                     Urgency::Soon => due.or(Some(commit.monotonic().saturating_add(interval))),
@@ -110,6 +115,8 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
             None => {}
         }
         let more = commit.sync_in_background();
+        // What was begun is durable now, and a manifest can say so.
+        drop(commit.prepare());
         due = more.then(|| commit.monotonic().saturating_add(interval));
     }
 }

@@ -93,8 +93,8 @@ impl Log {
     }
 
     /// Does once, here, what [`Maintenance::Background`](crate::Maintenance::Background) does all
-    /// the time: syncs, ends an idle segment that is due, enforces retention, removes files, and
-    /// compacts if that is due.
+    /// the time: syncs, prepares the next segments, ends an idle segment that is due, enforces
+    /// retention, removes files, and compacts if that is due.
     ///
     /// Compacting is one run at full speed, which takes as long as it takes: seconds for a
     /// gigabyte. [`Compaction::progress`](crate::Compaction::progress) can break it off.
@@ -105,6 +105,7 @@ impl Log {
     /// whatever became of the others.
     pub fn maintain(&self) -> Result<MaintenanceReport> {
         self.commit().sync()?;
+        self.commit().prepare()?;
         self.0.keeper.run()
     }
 }

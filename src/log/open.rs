@@ -117,7 +117,7 @@ impl Options {
     /// Makes an empty log, unless there are segments whose manifest is gone.
     fn create_log(&self, dir: &Dir) -> Result<Recovered> {
         for entry in dir.list()? {
-            if let Some(Name::Segment { .. }) = names::parse(&entry.name) {
+            if let Some(Name::Segment { .. } | Name::Prepared { .. }) = names::parse(&entry.name) {
                 let what = "the manifest is missing, but there are segments; restore the manifest, \
                             or repair the log";
                 return Err(
@@ -135,15 +135,16 @@ impl Options {
             truncation_epoch: 0,
             compacted_to: Offset::ZERO,
             rows: Vec::new(),
+            prepared: Vec::new(),
         };
         manifest::replace(dir, &manifest).map_err(Failure::into_error)?;
         let report = Recovery { found: Found::New, ..Recovery::default() };
-        let (proof, garbage) = (Proof::Durable, Vec::new());
-        Ok(Recovered { manifest, active: None, report, proof, garbage })
+        let (proof, begun, garbage) = (Proof::Durable, Vec::new(), Vec::new());
+        Ok(Recovered { manifest, active: None, report, proof, begun, garbage })
     }
 
     fn start(&self, dir: Dir, board: Board, recovered: Recovered) -> Result<Log> {
-        let Recovered { manifest, active, report, proof, garbage } = recovered;
+        let Recovered { manifest, active, report, proof, begun, garbage } = recovered;
         let points = board.points(&manifest, report.cut_at);
         let end = active.as_ref().map_or(manifest.end_offset(), |active| active.end_offset());
         let start = Start {
@@ -158,7 +159,7 @@ impl Options {
         };
         let log_id = manifest.log_id;
         let segment = active.as_ref().map(|active| Arc::clone(active.segment()));
-        let state = State { manifest, active: segment, proof, changes: 0 };
+        let state = State { manifest, active: segment, proof, begun, changes: 0 };
         let segments = Segments::new(dir.clone(), self.read_mode, state).with_garbage(garbage);
         let segments = Arc::new(segments);
         let (bell, keeper_bell) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
@@ -235,7 +236,8 @@ impl Options {
 
 fn require_log(dir: &Dir) -> Result<()> {
     let listed = dir.storage().list(dir.path()).map_err(|error| unusable(dir, error))?;
-    let of_a_log = |name| matches!(name, Name::Manifest | Name::Segment { .. });
+    let of_a_log =
+        |name| matches!(name, Name::Manifest | Name::Segment { .. } | Name::Prepared { .. });
     if listed.iter().any(|entry| names::parse(&entry.name).is_some_and(of_a_log)) {
         return Ok(());
     }

@@ -51,9 +51,18 @@ pub(crate) struct NewSegment {
 
 impl NewSegment {
     pub(crate) fn new(segment_id: u64, base_offset: Offset, random: u64) -> Self {
-        let random = u32::try_from(random >> 32).unwrap_or_default();
-        // 0 is the seed of frames that are not in a segment.
-        Self { segment_id, seed: random.max(1), base_offset }
+        Self { segment_id, seed: seed(random), base_offset }
+    }
+
+    fn header(&self, previous: Option<&Row>, log_id: u128) -> SegmentHeader {
+        SegmentHeader {
+            seed: self.seed,
+            log_id,
+            segment_id: self.segment_id,
+            base_offset: self.base_offset,
+            previous_id: previous.map_or(0, |row| row.segment_id),
+            previous_end: self.base_offset,
+        }
     }
 }
 
@@ -94,6 +103,8 @@ pub(crate) struct Active {
     /// The file is filled with zeros from `position` up to here.
     zeroed_to: u64,
     last_indexed: Option<IndexEntry>,
+    /// The header is written with the first frames.
+    lacks_header: bool,
 }
 
 impl Active {
@@ -106,36 +117,56 @@ impl Active {
         log_id: u128,
         reading: Reading,
     ) -> Result<Self> {
-        let header = SegmentHeader {
-            seed: new.seed,
-            log_id,
-            segment_id: new.segment_id,
-            base_offset: new.base_offset,
-            previous_id: previous.map_or(0, |row| row.segment_id),
-            previous_end: new.base_offset,
-        };
+        let header = new.header(previous, log_id);
         let file = dir.create_anew(&names::segment(new.base_offset, new.segment_id))?;
         file.write(&header.encode(), 0).map_err(|partial| partial.error)?;
         let synced = Bug::HeaderNotSynced.spares(|| file.sync());
         Bug::RollIgnoresFailedSync.forgives(synced)?;
-        let position = SEGMENT_HEADER_LEN as u64;
-        Ok(Self {
+        Ok(Self::at_start(dir, file, header, reading))
+    }
+
+    /// Begins a prepared segment: its file gets the name of a segment. Nothing is written before
+    /// its first frames are.
+    pub(crate) fn begin(
+        dir: &Dir,
+        new: NewSegment,
+        previous: Option<&Row>,
+        log_id: u128,
+        reading: Reading,
+    ) -> Result<Self> {
+        let name = names::segment(new.base_offset, new.segment_id);
+        let file = match dir.open_if_there(&name, OpenMode::Write)? {
+            // An earlier try got so far.
+            Some(file) => file,
+            None => {
+                dir.rename(&names::prepared(new.segment_id), &name)?;
+                dir.open(&name, OpenMode::Write)?
+            }
+        };
+        let begun = Self::at_start(dir, file, new.header(previous, log_id), reading);
+        Ok(Self { lacks_header: true, ..begun })
+    }
+
+    fn at_start(dir: &Dir, file: Handle, header: SegmentHeader, reading: Reading) -> Self {
+        let (position, base_offset) = (SEGMENT_HEADER_LEN as u64, header.base_offset);
+        Self {
             dir: dir.clone(),
             segment: segment(
                 file,
                 header,
                 reading,
                 SparseIndex::default(),
-                (position, new.base_offset),
+                (position, base_offset),
             ),
-            end_offset: new.base_offset,
+            end_offset: base_offset,
             position,
             first_at: None,
             last_at: Timestamp::ZERO,
             record_count: 0,
             zeroed_to: position,
             last_indexed: None,
-        })
+            lacks_header: false,
+        }
     }
 
     /// Goes on with the active segment of a manifest, which recovery has scanned to its end.
@@ -166,6 +197,7 @@ impl Active {
             record_count: row.record_count + scan.record_count,
             zeroed_to: size.max(scan.end_position),
             last_indexed,
+            lacks_header: false,
         })
     }
 
@@ -192,6 +224,12 @@ impl Active {
         bytes: &[u8],
         frames: impl Iterator<Item = FrameNote>,
     ) -> Result<(), PartialWrite> {
+        if self.lacks_header {
+            let written = self.segment.file.write(&self.segment.header.encode(), 0);
+            // It says what is true, so it may stay.
+            written.map_err(|partial| PartialWrite { written: 0, ..partial })?;
+            self.lacks_header = false;
+        }
         self.segment.file.write(bytes, self.position)?;
         let mut entries = Vec::new();
         for frame in frames {
@@ -281,6 +319,12 @@ impl Active {
             tombstone_count: 0,
         }
     }
+}
+
+/// The seed of a segment.
+pub(crate) fn seed(random: u64) -> u32 {
+    // 0 is the seed of frames that are not in a segment.
+    u32::try_from(random >> 32).unwrap_or_default().max(1)
 }
 
 fn segment(

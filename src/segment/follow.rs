@@ -68,7 +68,8 @@ impl Segment {
         }
         let last = self.index.read().entries().last().copied();
         let since = last.map_or(Timestamp::MIN, |entry| entry.appended_at);
-        let mut bounds = Bounds { seed: self.seed(), base_offset: self.base_offset(), since };
+        let (seed, base_offset) = (self.seed(), self.base_offset());
+        let mut bounds = Bounds { seed, base_offset, since, until: None };
         let mut scan = Scan::short(&self.file, self.seed(), self.file.size()?, from);
         let mut found = Found { last, entries: Vec::new(), end: from };
         while found.end.1 < until {

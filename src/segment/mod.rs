@@ -23,6 +23,7 @@ pub(crate) use active::FRAME_BYTES;
 pub(crate) use active::FrameNote;
 pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
+pub(crate) use active::seed;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
 pub(crate) use follow::Belief;
@@ -39,6 +40,7 @@ pub(crate) use recover::Role;
 pub(crate) use recover::Tail;
 pub(crate) use recover::TailScan;
 pub(crate) use recover::decide;
+pub(crate) use recover::highest_mark;
 pub(crate) use recover::scan_tail;
 pub(crate) use scan::Damage;
 pub(crate) use scan::Scan;
@@ -215,8 +217,13 @@ pub(crate) fn open_file(
     mode: OpenMode,
 ) -> Result<(Handle, SegmentHeader)> {
     let name = names::segment(row.base_offset, row.segment_id);
-    let Some(file) = dir.open_if_there(&name, mode)? else {
-        return Err(missing(dir, row));
+    let file = match dir.open_if_there(&name, mode)? {
+        Some(file) => file,
+        // It was prepared, and has not been given its name since it was begun.
+        None => match dir.open_if_there(&names::prepared(row.segment_id), mode)? {
+            Some(file) => file,
+            None => return Err(missing(dir, row)),
+        },
     };
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     let len = file.read(&mut bytes, 0)?;
@@ -237,6 +244,13 @@ pub(crate) fn missing(dir: &Dir, row: &Row) -> Error {
     Error::new(ErrorKind::Corrupt, what)
         .with_path(&dir.path_of(&names::segment(row.base_offset, row.segment_id)))
         .with_offset(row.base_offset)
+}
+
+/// The file of a prepared segment is not there under any name.
+pub(crate) fn missing_prepared(dir: &Dir, segment_id: u64) -> Error {
+    let what = "the manifest names a segment that may have been begun and is not there; restore \
+                the file";
+    Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(&names::prepared(segment_id)))
 }
 
 fn bad_header(file: &Handle, row: &Row, error: DecodeError) -> Error {

@@ -15,6 +15,7 @@
 //! | active  | there             | end of file                      | keep     |
 //! | active  | there             | only zeros                       | keep     |
 //! | active  | there             | damage, no mark beyond it        | cut      |
+//! | passed  |                   | as of a written one, which ends where the next begins | |
 //!
 //! A file that is missing, or whose header is damaged or that of another segment or log, is refused
 //! where it is opened; [`decide`] is the rest of the table.
@@ -44,6 +45,9 @@ use std::collections::VecDeque;
 pub(crate) enum Role {
     /// Ended, but not known to be durable.
     Written,
+    /// Going on when the manifest was written, and ended since: a prepared segment was begun. The
+    /// end is where that one begins.
+    Passed,
     /// Going on.
     Active,
 }
@@ -102,10 +106,10 @@ pub(crate) fn decide(observed: Observed) -> Decision {
     let Observed { role, file, tail, claim } = observed;
     match (role, file, tail, claim) {
         // A written segment may be short of its end after a crash: it was never synced.
-        (Role::Active, FileState::Short, _, _) => Decision::Refuse,
-        (Role::Written, _, Tail::End, _) => Decision::Keep,
+        (Role::Active | Role::Passed, FileState::Short, _, _) => Decision::Refuse,
+        (Role::Written | Role::Passed, _, Tail::End, _) => Decision::Keep,
         (_, _, _, Claim::Beyond) => Decision::Refuse,
-        (Role::Written, _, Tail::Zeros | Tail::Damage, Claim::None) => Decision::Cut,
+        (Role::Written | Role::Passed, _, Tail::Zeros | Tail::Damage, Claim::None) => Decision::Cut,
         (Role::Active, FileState::There, Tail::End | Tail::Zeros, Claim::None) => Decision::Keep,
         (Role::Active, _, Tail::Damage, _) if Bug::TornTailStays.is_on() => Decision::Keep,
         (Role::Active, FileState::There, Tail::Damage, Claim::None) => Decision::Cut,
@@ -191,6 +195,8 @@ pub(crate) struct Bounds {
     pub(crate) base_offset: Offset,
     /// No frame was closed before.
     pub(crate) since: Timestamp,
+    /// Where the next segment begins, if that is known: no frame reaches beyond.
+    pub(crate) until: Option<Offset>,
 }
 
 impl Bounds {
@@ -204,6 +210,9 @@ impl Bounds {
         }
         if header.end_offset().saturating_since(self.base_offset) > u64::from(u32::MAX) {
             return Err(DecodeError::Malformed("a segment has 2^32 offsets or more"));
+        }
+        if self.until.is_some_and(|until| header.end_offset() > until) {
+            return Err(DecodeError::Malformed("a frame reaches into the next segment"));
         }
         if header.appended_at < self.since {
             return Err(DecodeError::Malformed("a frame is older than the one before"));
@@ -226,6 +235,9 @@ pub(crate) fn scan_tail(
     let mut found = TailScan { mark: proven, scanned_bytes, ..TailScan::nothing(from) };
     let mut scan = Scan::new(file, bounds.seed, end, from);
     let damage = loop {
+        if bounds.until == Some(found.end_offset) {
+            return Ok(found);
+        }
         match scan.step()? {
             Step::End => return Ok(found),
             Step::Damage(damage) => break damage,
@@ -266,6 +278,18 @@ fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> 
     Ok(highest)
 }
 
+/// The highest durable mark of all frames in a file that may have lost its header, and whether
+/// there is anything in it.
+pub(crate) fn highest_mark(file: &Handle, seed: u32, end: u64) -> Result<(Option<Offset>, bool)> {
+    let mut scan = Scan::new(file, seed, end, (0, Offset::ZERO));
+    if scan.last_written_from(0)?.is_none() {
+        return Ok((None, false));
+    }
+    let why = DecodeError::Malformed("the header is damaged");
+    let damage = Damage { position: 0, offset: Offset::ZERO, why };
+    Ok((marks_behind(&mut scan, &damage)?, true))
+}
+
 /// What a scan needs to know of the records in a body.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Inside {
@@ -290,7 +314,7 @@ mod tests {
     /// The whole product of what can be observed, against the table in words.
     #[test]
     fn every_row_of_the_table() {
-        for role in [Role::Written, Role::Active] {
+        for role in [Role::Written, Role::Passed, Role::Active] {
             for file in [FileState::Short, FileState::There] {
                 for tail in [Tail::End, Tail::Zeros, Tail::Damage] {
                     for claim in [Claim::None, Claim::Beyond] {
@@ -304,8 +328,8 @@ mod tests {
 
     fn expected(observed: Observed) -> Decision {
         let Observed { role, file, tail, claim } = observed;
-        let lost = file == FileState::Short && role == Role::Active;
-        let whole = role == Role::Written && tail == Tail::End;
+        let lost = file == FileState::Short && role != Role::Written;
+        let whole = role != Role::Active && tail == Tail::End;
         let durable_bytes_gone = !whole && claim == Claim::Beyond;
         if lost || durable_bytes_gone {
             Decision::Refuse

@@ -18,6 +18,9 @@ use std::ffi::OsStr;
 /// Files with names of ours that the manifest does not name.
 pub(super) struct Leftovers {
     names: Vec<String>,
+    /// The files of the segments that the manifest calls prepared, in its order. One that was begun
+    /// has the name of a segment, unless that was lost.
+    pub(super) prepared: Vec<String>,
 }
 
 impl Leftovers {
@@ -26,14 +29,29 @@ impl Leftovers {
     pub(super) fn find(dir: &Dir, manifest: &Manifest) -> Result<Self> {
         let mut missing: Vec<_> = manifest.rows.iter().map(Some).collect();
         let mut names = Vec::new();
+        let mut prepared = vec![None; manifest.prepared.len()];
+        let place_of = |id| manifest.prepared.iter().position(|ready| ready.segment_id == id);
         for entry in dir.list()?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
             match names::parse(&entry.name) {
+                Some(Name::Prepared { segment_id }) => {
+                    let name = names::prepared(segment_id);
+                    if let Some(place) = place_of(segment_id) {
+                        prepared.get_mut(place).map(|found| found.replace(name));
+                        continue;
+                    }
+                    refuse_newer(dir, &name, segment_id, manifest)?;
+                    names.push(name);
+                }
                 Some(Name::Segment { base_offset, segment_id }) => {
                     if let Some(place) = named(manifest, base_offset, segment_id) {
                         missing.get_mut(place).map(Option::take);
                         continue;
                     }
                     let name = names::segment(base_offset, segment_id);
+                    if let Some(place) = place_of(segment_id) {
+                        prepared.get_mut(place).map(|found| found.replace(name));
+                        continue;
+                    }
                     refuse_newer(dir, &name, segment_id, manifest)?;
                     names.push(name);
                 }
@@ -46,10 +64,15 @@ impl Leftovers {
                 _ => {}
             }
         }
-        match missing.into_iter().flatten().next() {
-            None => Ok(Self { names }),
-            Some(row) => Err(segment::missing(dir, row)),
+        if let Some(row) = missing.into_iter().flatten().next() {
+            return Err(segment::missing(dir, row));
         }
+        for (found, ready) in prepared.iter().zip(&manifest.prepared) {
+            if found.is_none() {
+                return Err(segment::missing_prepared(dir, ready.segment_id));
+            }
+        }
+        Ok(Self { names, prepared: prepared.into_iter().flatten().collect() })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -60,9 +83,11 @@ impl Leftovers {
     /// made anew by the next that is begun, with its id.
     pub(super) fn never_named_again(self, next_segment_id: u64) -> Vec<String> {
         let is_over = |name: &String| match names::parse(OsStr::new(name)) {
-            Some(Name::Segment { segment_id, .. } | Name::Index { segment_id, .. }) => {
-                segment_id < next_segment_id
-            }
+            Some(
+                Name::Segment { segment_id, .. }
+                | Name::Index { segment_id, .. }
+                | Name::Prepared { segment_id },
+            ) => segment_id < next_segment_id,
             _ => false,
         };
         self.names.into_iter().filter(is_over).collect()

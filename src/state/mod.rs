@@ -8,6 +8,9 @@
 //! - At most [`OPEN_MAX`] sealed segments are kept open for readers to come; those that readers
 //!   hold stay open until they let go.
 
+mod anew;
+mod begun;
+mod chain;
 mod cuts;
 mod leftovers;
 mod recover;
@@ -25,6 +28,7 @@ use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Origin;
+use crate::format::manifest::Prepared;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -65,6 +69,9 @@ pub(crate) struct State {
     pub(crate) proof: Proof,
     /// How often the manifest has been replaced since the log was opened.
     pub(crate) changes: u64,
+    /// Segments that were begun since a manifest called them prepared, and that no durable one
+    /// calls begun yet; in the order of their offsets.
+    pub(crate) begun: Vec<Prepared>,
 }
 
 impl State {
@@ -157,12 +164,14 @@ impl Segments {
     }
 
     /// Makes a structural change: persists the edited manifest, then publishes it with `active`.
+    /// All below `durable` is.
     pub(crate) fn change(
         &self,
         active: Option<Arc<Segment>>,
+        durable: Offset,
         edit: impl FnOnce(&mut Manifest),
     ) -> Result<(), Failure> {
-        self.change_and(active, Takes::Nothing, edit, || {})
+        self.change_and(active, (Takes::Nothing, durable), edit, || {})
     }
 
     /// As [`change`](Segments::change); `settle` does what belongs to it, before readers who find
@@ -170,7 +179,7 @@ impl Segments {
     pub(crate) fn change_and(
         &self,
         active: Option<Arc<Segment>>,
-        takes: Takes,
+        (takes, durable): (Takes, Offset),
         edit: impl FnOnce(&mut Manifest),
         settle: impl FnOnce(),
     ) -> Result<(), Failure> {
@@ -178,11 +187,13 @@ impl Segments {
         let before = self.state();
         let mut manifest = before.manifest.clone();
         edit(&mut manifest);
+        begun::forget_passed(&mut manifest);
         // A checkpoint that is changed is one no longer.
         manifest.origin = Origin::Log;
-        manifest::replace(&self.dir, &manifest)?;
+        let (stated, begun) = begun::stated(&manifest, &before.begun, durable);
+        manifest::replace(&self.dir, &stated)?;
         let changes = before.changes + 1;
-        let after = Arc::new(State { manifest, active, proof: Proof::Durable, changes });
+        let after = Arc::new(State { manifest, active, proof: Proof::Durable, begun, changes });
         self.publish(&mut changing, (&before, &after), takes, settle);
         Ok(())
     }
@@ -197,8 +208,8 @@ impl Segments {
     ) {
         let mut changing = self.changing.lock();
         let before = self.state();
-        let changes = before.changes + 1;
-        let after = Arc::new(State { manifest, active, proof: Proof::None, changes });
+        let (changes, begun) = (before.changes + 1, Vec::new());
+        let after = Arc::new(State { manifest, active, proof: Proof::None, begun, changes });
         self.publish(&mut changing, (&before, &after), takes, settle);
         // The files are the writer's.
         self.garbage.lock().names.clear();
@@ -226,11 +237,11 @@ impl Segments {
     }
 
     /// Makes sure that the manifest is durable.
-    pub(crate) fn prove(&self) -> Result<(), Failure> {
+    pub(crate) fn prove(&self, durable: Offset) -> Result<(), Failure> {
         let state = self.state();
         match state.proof {
             Proof::Durable => Ok(()),
-            Proof::None => self.change(state.active.clone(), |_| {}),
+            Proof::None => self.change(state.active.clone(), durable, |_| {}),
         }
     }
 
@@ -253,6 +264,7 @@ impl Segments {
             let (base_offset, id) = (row.base_offset, row.segment_id);
             [names::segment(base_offset, id), names::index(base_offset, id)]
         }));
+        self.garbage.lock().names.extend(begun::given_up(before, after));
     }
 
     /// Files to be removed as soon as the manifest is durable.

@@ -11,9 +11,9 @@
 //!    Before that the cache is made to forget them: it may also take blocks for initialized that
 //!    are not, and bytes written there would be zeros after the next mount. A crash here leaves
 //!    the same bytes as before, or fewer unproven ones.
-//! 3. Replace the manifest: it now ends each segment where recovery found its end, so that bytes
-//!    of a torn tail can never come back. A crash before the rename repeats all; after it, there
-//!    is nothing left to do.
+//! 3. Give prepared segments that were begun their names, and replace the manifest: it now ends
+//!    each segment where recovery found its end, so that bytes of a torn tail can never come back.
+//!    A crash before the rename of the manifest repeats all; after it, there is nothing left to do.
 //! 4. Remove what no manifest names. A crash here leaves garbage for the next time.
 
 use crate::bugs::Bug;
@@ -23,6 +23,7 @@ use crate::error::Failure;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Origin;
+use crate::format::manifest::Prepared;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::segment::MAX_SEGMENT_LEN;
@@ -40,6 +41,9 @@ use crate::segment::Role;
 use crate::segment::Tail;
 use crate::segment::TailScan;
 use crate::state::Proof;
+use crate::state::anew;
+use crate::state::chain;
+use crate::state::chain::Chain;
 use crate::state::leftovers::Leftovers;
 use crate::state::report::Found;
 use crate::state::report::Recovery;
@@ -56,6 +60,8 @@ pub(crate) struct Recovered {
     pub(crate) active: Option<Active>,
     pub(crate) report: Recovery,
     pub(crate) proof: Proof,
+    /// Segments that the manifest found calls prepared, if it could not be replaced.
+    pub(crate) begun: Vec<Prepared>,
     /// Files to be removed once the manifest is durable.
     pub(crate) garbage: Vec<String>,
 }
@@ -66,7 +72,8 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
     // A rename that a crash left undecided is decided now, before anything depends on it.
     Bug::DirNotSyncedAtOpen.spares(|| dir.sync())?;
     let (report, proof) = (Recovery::default(), Proof::Durable);
-    let mut recovery = Run { dir, manifest, reading, report, proof };
+    let mut recovery = Run { dir, manifest, reading, report, proof, chain: Chain::default() };
+    let has_prepared = !recovery.manifest.prepared.is_empty();
     let active = if recovery.is_clean()? {
         recovery.report.found = Found::Clean;
         if !leftovers.is_empty() {
@@ -75,20 +82,21 @@ pub(crate) fn recover(dir: &Dir, manifest: Manifest, reading: Reading) -> Result
         }
         recovery.resume_closed()?
     } else {
-        recovery.run()?
+        recovery.run(&leftovers.prepared)?
     };
-    if recovery.report.cut_at.is_some() {
-        // Segments behind the cut have become leftovers too.
+    if recovery.report.cut_at.is_some() || has_prepared {
+        // Segments behind the cut have become leftovers too, and those that were not begun.
         leftovers = Leftovers::find(dir, &recovery.manifest)?;
     }
-    let Run { manifest, mut report, proof, .. } = recovery;
+    let Run { manifest, mut report, proof, chain, .. } = recovery;
+    let begun = if proof == Proof::None { chain.begun } else { Vec::new() };
     let mut garbage = Vec::new();
     match proof {
         Proof::Durable => report.removed_files = leftovers.remove(dir)?,
         // The manifest before may come back, which names some of them.
         Proof::None => garbage = leftovers.never_named_again(manifest.next_segment_id),
     }
-    Ok(Recovered { manifest, active, report, proof, garbage })
+    Ok(Recovered { manifest, active, report, proof, begun, garbage })
 }
 
 /// One recovery under way.
@@ -98,6 +106,7 @@ struct Run<'a> {
     reading: Reading,
     report: Recovery,
     proof: Proof,
+    chain: Chain,
 }
 
 /// A segment that was scanned.
@@ -109,9 +118,6 @@ struct Scanned {
     size: u64,
     scan: TailScan,
 }
-
-/// How much is written anew at a time; whole pages of any machine.
-const PIECE_BYTES: u64 = 256 << 10;
 
 impl Run<'_> {
     /// Whether the log was closed and nothing has been written since.
@@ -142,7 +148,8 @@ impl Run<'_> {
         self.manifest.rows.last().filter(|row| row.state == RowState::Active)
     }
 
-    fn run(&mut self) -> Result<Option<Active>> {
+    fn run(&mut self, prepared: &[String]) -> Result<Option<Active>> {
+        self.chain = chain::find(self.dir, &mut self.manifest, prepared)?;
         let (scanned, mark) = self.scan()?;
         let cut = self.decide(&scanned, mark)?;
         for seen in scanned.iter().filter(|seen| cut.is_none_or(|cut| seen.place <= cut)) {
@@ -151,6 +158,8 @@ impl Run<'_> {
             }
             self.make_durable(seen, mark)?;
         }
+        let stay = self.manifest.rows.get(..=cut.unwrap_or(usize::MAX - 1));
+        self.chain.name_files(self.dir, stay.unwrap_or(&self.manifest.rows))?;
         let active = self.edit_rows(scanned, cut)?;
         self.manifest.closed = false;
         self.manifest.origin = Origin::Log;
@@ -187,20 +196,24 @@ impl Run<'_> {
         // A log is deleted up to a place only when that is durable.
         mark = mark.max(self.manifest.start_offset);
         let mut scanned = Vec::new();
-        if let Some(row) = rows.last().filter(|row| row.state == RowState::Active) {
+        for (place, row) in rows.iter().enumerate().rev() {
+            if row.state != RowState::Active {
+                break;
+            }
             if row.end_offset > row.base_offset {
                 // The manifest says so itself.
                 mark = mark.max(row.end_offset);
             }
-            let seen = self.scan_row(row, rows.len() - 1, mark)?;
+            let until = rows.get(place + 1).map(|next| next.base_offset);
+            let seen = self.scan_row(row, place, (mark, until))?;
             mark = mark.max(seen.scan.mark);
-            scanned.push(seen);
+            scanned.insert(0, seen);
         }
         let mut written = Vec::new();
         for (place, row) in rows.iter().enumerate().skip(first) {
             let believed = row.end_offset <= mark || Bug::WrittenBelieved.is_on();
             if row.state == RowState::Written && !believed {
-                let seen = self.scan_row(row, place, mark)?;
+                let seen = self.scan_row(row, place, (mark, None))?;
                 mark = mark.max(seen.scan.mark);
                 written.push(seen);
             }
@@ -209,7 +222,13 @@ impl Run<'_> {
         Ok((written, mark))
     }
 
-    fn scan_row(&mut self, row: &Row, place: usize, proven: Offset) -> Result<Scanned> {
+    /// Scans the segment of a row that ends at `until`, if that is known from the one behind it.
+    fn scan_row(
+        &mut self,
+        row: &Row,
+        place: usize,
+        (proven, until): (Offset, Option<Offset>),
+    ) -> Result<Scanned> {
         let log_id = self.manifest.log_id;
         let (file, header) = segment::open_file(self.dir, row, log_id, OpenMode::Write)?;
         let size = file.size()?;
@@ -219,12 +238,15 @@ impl Run<'_> {
         }
         let first_frame = (SEGMENT_HEADER_LEN as u64, row.base_offset);
         let (role, from, end) = match row.state {
-            RowState::Active => (Role::Active, (row.byte_len, row.end_offset), size),
+            RowState::Active => {
+                let role = if until.is_some() { Role::Passed } else { Role::Active };
+                (role, (row.byte_len, row.end_offset), size)
+            }
             _ => (Role::Written, first_frame, size.min(row.byte_len)),
         };
-        let going_on = role == Role::Active && row.record_count > 0;
+        let going_on = role != Role::Written && row.record_count > 0;
         let since = if going_on { row.first_appended_at } else { Timestamp::MIN };
-        let bounds = Bounds { seed: header.seed, base_offset: row.base_offset, since };
+        let bounds = Bounds { seed: header.seed, base_offset: row.base_offset, since, until };
         let mut scan = segment::scan_tail(&file, bounds, from, end, proven)?;
         if role == Role::Written
             && scan.tail == Tail::End
@@ -233,6 +255,9 @@ impl Run<'_> {
         {
             // Sound as far as it goes, but it does not go as far as was written.
             scan.tail = Tail::Damage;
+        }
+        if until.is_some_and(|until| scan.end_offset != until) {
+            scan.tail = if Bug::PassedBelieved.is_on() { Tail::End } else { Tail::Damage };
         }
         self.report.scanned_segments += 1;
         self.report.scanned_bytes += scan.scanned_bytes;
@@ -243,11 +268,12 @@ impl Run<'_> {
     fn decide(&self, scanned: &[Scanned], mark: Offset) -> Result<Option<usize>> {
         // A mark behind damage says what is lost in this segment, and in those before it.
         let marks_behind = scanned.iter().filter_map(|seen| seen.scan.mark_behind);
+        let marks_behind = marks_behind.chain(self.chain.mark);
         let mark = marks_behind.fold(mark, Offset::max);
         for seen in scanned {
             let row = self.row(seen.place);
             let beyond = mark > seen.scan.end_offset && !Bug::LaterMarkIgnored.is_on();
-            let short = seen.role == Role::Active && seen.size < row.byte_len;
+            let short = seen.role != Role::Written && seen.size < row.byte_len;
             let observed = Observed {
                 role: seen.role,
                 file: if short { FileState::Short } else { FileState::There },
@@ -263,37 +289,23 @@ impl Run<'_> {
                 Decision::Refuse => return Err(refused(seen)),
             }
         }
+        let end = scanned.last().map_or(self.manifest.end_offset(), |seen| seen.scan.end_offset);
+        self.chain.check_lost(end)?;
         Ok(None)
     }
 
     /// Step 2: writes the unproven frames anew and syncs them.
     fn make_durable(&mut self, seen: &Scanned, mark: Offset) -> Result<()> {
-        let end = seen.scan.end_position;
         let mut position = seen.scan.unproven_from(mark);
-        // The zeros behind the end may be lost as well, and the blocks under them be taken for
-        // what they are not.
-        seen.file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);
-        if position == end {
-            seen.file.forget_cached(end, 0);
-            return Ok(());
+        let row = *self.row(seen.place);
+        let is_begun = self.chain.has(&row) && mark <= row.base_offset;
+        if is_begun && !Bug::BegunHeaderLeft.is_on() {
+            // Its header was synced with its first record, or never.
+            position = 0;
         }
-        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
-        while position < end {
-            // To the end of a page, so that nothing is forgotten before it was read.
-            let piece_end = (position + 1).next_multiple_of(PIECE_BYTES).min(end);
-            let len = usize::try_from(piece_end - position).unwrap_or(usize::MAX);
-            let piece = buffer.get_mut(..len).unwrap_or_default();
-            if seen.file.read(piece, position)? < len {
-                let what = "the segment became shorter while it was read";
-                return Err(Error::new(ErrorKind::Corrupt, what).with_path(seen.file.path()));
-            }
-            seen.file.forget_cached(position, len as u64);
-            let write = || seen.file.write(piece, position).map_err(|partial| partial.error);
-            Bug::CacheTrusted.spares(write)?;
-            position += len as u64;
-            self.report.rewritten_bytes += len as u64;
-        }
-        Bug::ServedUnsynced.spares(|| seen.file.sync())
+        let end = seen.scan.end_position;
+        self.report.rewritten_bytes += end - position;
+        anew::write_anew(&seen.file, position, end)
     }
 
     /// Step 3, in memory: every segment ends where recovery found its end, and is durable.
@@ -309,7 +321,7 @@ impl Run<'_> {
                 continue;
             }
             let before = *row;
-            if seen.role == Role::Active || cut == Some(seen.place) {
+            if seen.role != Role::Written || cut == Some(seen.place) {
                 extend(row, &seen.scan);
             }
             if cut == Some(seen.place) {
@@ -320,6 +332,11 @@ impl Run<'_> {
                 active = Some(Active::resume(self.dir, &before, log_id, self.reading, scan)?);
             }
         }
+        if cut.is_none() && self.chain.lost.is_some() {
+            self.report.cut_at = Some(self.manifest.end_offset());
+            self.report.cut_bytes += self.chain.lost_bytes;
+        }
+        let active_id = active.as_ref().map(|active: &Active| active.segment().id());
         if let Some(cut) = cut {
             let later = if Bug::HoleLeft.is_on() { usize::MAX } else { cut + 1 };
             self.manifest.rows.truncate(later);
@@ -327,7 +344,8 @@ impl Run<'_> {
             *epoch = epoch.saturating_add(1);
         }
         for row in &mut self.manifest.rows {
-            if row.state == RowState::Written || cut.is_some() {
+            if row.state == RowState::Written || cut.is_some() || active_id != Some(row.segment_id)
+            {
                 row.state = RowState::Sealed;
             }
             if row.record_count > 0 && !Bug::LastTimeForgotten.is_on() {

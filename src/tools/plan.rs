@@ -167,6 +167,7 @@ mod tests {
             truncation_epoch: 0,
             compacted_to: Offset::new(30),
             rows: Vec::new(),
+            prepared: Vec::new(),
         };
         Plan { manifest, parts, aside: Vec::new(), standing: Standing::Right }
     }

@@ -113,6 +113,7 @@ pub(super) fn by_segments(
         ),
         compacted_to: Offset::ZERO,
         rows: Vec::new(),
+        prepared: Vec::new(),
     };
     let mark = chain.live.iter().filter_map(|(id, _)| all.get(id)).map(|seen| seen.content.mark);
     let mark = mark.max().unwrap_or(Offset::ZERO);

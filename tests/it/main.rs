@@ -46,6 +46,7 @@ mod meanwhile;
 mod model;
 mod options;
 mod order;
+mod prepare;
 mod reader;
 mod reader_faults;
 mod reader_live;

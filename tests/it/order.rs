@@ -201,7 +201,7 @@ impl Program {
 
     fn step(&mut self, log: &Log) -> Result<()> {
         let level = *self.numbers.pick(&LEVELS);
-        match self.numbers.below(27) {
+        match self.numbers.below(29) {
             0..12 => {
                 let value = vec![b'v'; size(&mut self.numbers)];
                 let key = self.numbers.below(5).to_string();
@@ -234,6 +234,7 @@ impl Program {
             22 => self.log = None,
             23 => self.kill(),
             24 | 25 => drop(log.compact()?),
+            26 | 27 => drop(log.maintain()?),
             _ => self.cut_power(),
         }
         Ok(())

@@ -16,6 +16,7 @@
 //! - Append times never go back.
 
 mod handover;
+mod next;
 mod read;
 mod ready;
 
@@ -31,6 +32,7 @@ use crate::error::Result;
 use crate::format::bytes;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
+use crate::format::manifest::Prepared;
 use crate::format::record;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::record::Record;
@@ -100,6 +102,10 @@ pub(crate) struct Tail {
     next_segment_id: u64,
     /// For the seeds of segments.
     storage: Arc<dyn Storage>,
+    /// Segments whose files are there, to be begun in this order: that of their ids.
+    ready: VecDeque<Prepared>,
+    /// The id of the segment that was begun last. Those begun later have higher ones.
+    last_id: u64,
     /// `None`: the next frame begins a segment.
     place: Option<Place>,
     chunk: Option<Chunk>,
@@ -138,6 +144,8 @@ impl Tail {
             written_at: last_record_at,
             next_segment_id,
             storage,
+            ready: VecDeque::new(),
+            last_id: 0,
             place,
             chunk: None,
             open: None,
@@ -302,23 +310,6 @@ impl Tail {
         });
         aged || frame_end > self.settings.segment_bytes
             || end.saturating_since(place.segment.base_offset) > u64::from(u32::MAX)
-    }
-
-    /// The first of `count` ids for segments that are not begun by records that arrive; `None` if
-    /// there are not so many left.
-    pub(crate) fn take_segment_ids(&mut self, count: u64) -> Option<u64> {
-        let first = self.next_segment_id;
-        self.next_segment_id = first.checked_add(count)?;
-        Some(first)
-    }
-
-    fn begin_segment(&mut self) -> Place {
-        self.seal_chunk();
-        let segment_id = self.next_segment_id;
-        self.next_segment_id += 1;
-        let random = if Bug::OneSeed.is_on() { 1 } else { self.storage.random() };
-        let segment = NewSegment::new(segment_id, self.end, random);
-        Place { segment, position: SEGMENT_HEADER_LEN as u64, first_at: None }
     }
 
     fn open_len(&self) -> usize {

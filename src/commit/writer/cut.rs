@@ -54,7 +54,8 @@ impl Writer {
             manifest.compacted_to = manifest.compacted_to.min(end);
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };
-        self.segments.change_and(None, Takes::Back(end), edit, settle)?;
+        // What stays is durable.
+        self.segments.change_and(None, (Takes::Back(end), end), edit, settle)?;
         self.forget_active();
         Ok(())
     }
@@ -76,7 +77,7 @@ impl Writer {
             manifest.rows = rows;
             manifest.start_offset = start;
         };
-        self.segments.change_and(before.active.clone(), Takes::Front, edit, || {})
+        self.segments.change_and(before.active.clone(), (Takes::Front, durable), edit, || {})
     }
 
     /// Empties the log; it goes on at `start`.
@@ -92,7 +93,7 @@ impl Writer {
             manifest.start_offset = start;
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };
-        self.segments.change_and(None, Takes::Front, edit, settle)?;
+        self.segments.change_and(None, (Takes::Front, start), edit, settle)?;
         self.forget_active();
         Ok(())
     }
@@ -110,7 +111,7 @@ impl Writer {
         if !edit(&mut manifest) {
             return Ok(false);
         }
-        self.segments.change(state.active.clone(), |current| *current = manifest)?;
+        self.segments.change(state.active.clone(), durable, |current| *current = manifest)?;
         Ok(true)
     }
 

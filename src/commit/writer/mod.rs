@@ -1,11 +1,12 @@
 //! The writer: takes chunks to their segment files, and begins the next segment where one is full.
 //!
-//! The crash argument of a roll. In this order: the new file gets its header and is synced; the
-//! directory is synced; the manifest that names it, and states the end of the old segment, is
-//! replaced durably; only then frames go into it. So a crash finds the old manifest, and an
-//! unnamed file without frames, which is garbage; or the new one, and a file with a sound header.
-//! The old segment need not be durable by then: the manifest calls it "written", and recovery looks
-//! at it again.
+//! The crash argument of a roll. Nearly always the next segment was prepared (`prepare.rs`), and a
+//! roll waits for no sync; `state/begun.rs` says why that is safe. Else, in this order: the new
+//! file gets its header and is synced; the directory is synced; the manifest that names it, and
+//! states the end of the old segment, is replaced durably; only then frames go into it. So a crash
+//! finds the old manifest, and an unnamed file without frames, which is garbage; or the new one,
+//! and a file with a sound header. The old segment need not be durable by then: the manifest calls
+//! it "written", and recovery looks at it again.
 //!
 //! # Invariants
 //!
@@ -14,6 +15,7 @@
 //!   writes again.
 
 mod cut;
+mod prepare;
 
 use crate::bugs::Bug;
 use crate::commit::bell::Bell;
@@ -68,6 +70,8 @@ pub(crate) struct Writer {
     has_tried: bool,
     /// The row of the active segment after the last write, for those who must not wait for a write.
     noted: Arc<Mutex<Option<Row>>>,
+    /// The active segment when somebody was called last to prepare the next ones.
+    called_at: Option<u64>,
 }
 
 /// What a sync has to cover so that everything below `end` is durable.
@@ -96,6 +100,7 @@ impl Writer {
             unsynced: Vec::new(),
             residue: 0,
             has_tried: false,
+            called_at: None,
             cuts: 0,
             keeper: Arc::default(),
         }
@@ -132,7 +137,7 @@ impl Writer {
     ) -> Result<(), Failure> {
         self.residue = 0;
         self.has_tried = true;
-        self.segments.prove()?;
+        self.segments.prove(durable)?;
         let begins = self
             .active
             .as_ref()
@@ -188,7 +193,8 @@ impl Writer {
         };
         active.seal().map_err(Failure::Refused)?;
         let ended = ended_row(active, durable);
-        self.segments.change(None, |manifest| end_active(manifest, Some(ended), durable))?;
+        let edit = |manifest: &mut Manifest| end_active(manifest, Some(ended), durable);
+        self.segments.change(None, durable, edit)?;
         self.end();
         Ok(())
     }
@@ -196,10 +202,14 @@ impl Writer {
     /// Marks the log as closed: all is durable, and nothing needs to be scanned next time.
     pub(crate) fn close(&mut self, durable: Offset) -> Result<(), Failure> {
         let state = self.segments.state();
-        let row = self.active.as_ref().map(|active| active.row(RowState::Active));
         if state.manifest.closed && !self.has_tried {
             return Ok(());
         }
+        // One that was begun and got no record has no header, and needs none.
+        let is_begun = |id| state.begun.iter().any(|begun| begun.segment_id == id);
+        self.active
+            .take_if(|active| active.first_at().is_none() && is_begun(active.segment().id()));
+        let row = self.active.as_ref().map(|active| active.row(RowState::Active));
         if let Some(active) = &mut self.active {
             active.seal().map_err(Failure::Refused)?;
             // A power cut that took back the new length would leave a log that was closed and has
@@ -207,29 +217,30 @@ impl Writer {
             active.segment().handle().sync().map_err(Failure::Broken)?;
         }
         let segment = self.active.as_ref().map(|active| Arc::clone(active.segment()));
-        self.segments.change(segment, |manifest| {
+        self.segments.change(segment, durable, |manifest| {
             end_active(manifest, row, durable);
             manifest.closed = true;
+            manifest.prepared.clear();
         })
     }
 
     fn roll(&mut self, new: NewSegment, durable: Offset) -> Result<(), Failure> {
-        let ended = match self.active.as_mut().filter(|active| active.first_at().is_some()) {
-            Some(active) => {
-                active.seal().map_err(Failure::Refused)?;
-                Some(ended_row(active, durable))
-            }
-            None => None,
-        };
         let state = self.segments.state();
-        let previous = ended.as_ref().or(state.manifest.rows.last());
-        let dir = self.segments.dir();
-        let log_id = state.manifest.log_id;
         if state.manifest.rows.iter().any(|row| row.segment_id == new.segment_id) {
             // Making it anew would remove a file with records.
             let what = "a bug: the segment to be begun is there already";
-            return Err(Failure::Broken(Error::new(ErrorKind::Io, what).with_path(dir.path())));
+            let path = self.segments.dir().path();
+            return Err(Failure::Broken(Error::new(ErrorKind::Io, what).with_path(path)));
         }
+        let is_empty = self.active.as_ref().is_some_and(|active| active.first_at().is_none());
+        // The row of an empty one goes, and that takes a manifest.
+        if !is_empty && self.is_prepared(new, durable)? {
+            return self.begin(new, durable);
+        }
+        let ended = self.end_row(durable)?;
+        let state = self.segments.state();
+        let previous = ended.as_ref().or(state.manifest.rows.last());
+        let (dir, log_id) = (self.segments.dir(), state.manifest.log_id);
         let name = names::segment(new.base_offset, new.segment_id);
         // A file that cannot be removed is garbage that the next open removes.
         let discard = |error| {
@@ -238,9 +249,10 @@ impl Writer {
         };
         let next = Active::create(dir, new, previous, log_id, self.reading).map_err(discard)?;
         let segment = Arc::clone(next.segment());
-        let changed = self.segments.change(Some(segment), |manifest| {
+        let changed = self.segments.change(Some(segment), durable, |manifest| {
             end_active(manifest, ended, durable);
             manifest.rows.push(next.row(RowState::Active));
+            manifest.prepared.retain(|prepared| prepared.segment_id != new.segment_id);
             let next_id = new.segment_id + u64::from(!Bug::IdReused.is_on());
             manifest.next_segment_id = manifest.next_segment_id.max(next_id);
         });
@@ -251,6 +263,14 @@ impl Writer {
         self.end();
         self.active = Some(next);
         Ok(())
+    }
+
+    /// The row of the active segment when the next one begins; none if it has no records.
+    fn end_row(&mut self, durable: Offset) -> Result<Option<Row>, Failure> {
+        let active = self.active.as_mut().filter(|active| active.first_at().is_some());
+        let Some(active) = active else { return Ok(None) };
+        active.seal().map_err(Failure::Refused)?;
+        Ok(Some(ended_row(active, durable)))
     }
 
     /// Lets go of the active segment, whose bytes may not be durable yet.

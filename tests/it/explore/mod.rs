@@ -190,6 +190,8 @@ fn what_was_found_is_repaired() {
         "program=oNlkMebwrjwhzbqAck;options=2;trouble=p217+;cut=164;\
          crash=64:g:0.1+1.1+2.1:1110000;go=mc",
         "program=WmlwAhbrNqakmpNchW;options=1;trouble=e417",
+        // Preparing segments poisoned the log, and maintenance said that all was well.
+        "program=wyWWWWWkWyrWlWkyWeWk;options=1;trouble=E330",
     ] {
         let (story, result) = replay::replay(&line.parse().unwrap());
         assert_eq!(result, Ok(()), "{line}\n{story}");

@@ -114,7 +114,7 @@ pub(super) const OPS: &[(char, Op)] = &[
 ];
 
 /// The letters of which every short program is tried.
-pub(super) const ALPHABET: &str = "awbAWmoNtsrckdf";
+pub(super) const ALPHABET: &str = "awbAWmoNtsrckdfy";
 
 /// The letters that are added to them where programs have at most two.
 pub(super) const ALSO: &str = "zhlpqejCF";
@@ -127,7 +127,7 @@ pub(super) const LAST: &str = "awAmNsrckfC";
 
 /// What programs do behind a crash, before the next one.
 pub(super) const GO_ON: &[&str] =
-    &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr", "C", "aCk", "mhC"];
+    &["a", "ws", "Aa", "nr", "bWs", "wAk", "mc", "t", "lw", "ebr", "C", "aCk", "mhC", "wyWA"];
 
 /// Programs that are not short: what the three kinds of users do, and what has gone wrong before.
 pub(super) const SCRIPTS: &[&str] = &[
@@ -153,6 +153,9 @@ pub(super) const SCRIPTS: &[&str] = &[
     "NbfCmgCrCwWC",
     "aFwGrFkGAFlFhGcF",
     "FfGgFjFdqF",
+    "ayAWbBkwyNbyWsBc",
+    "wyWWWWWkWyrWlWkyWeWk",
+    "byBfwyWWgoyNhWjyWwd",
 ];
 
 /// Longer programs with a consumer.

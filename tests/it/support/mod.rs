@@ -4,6 +4,7 @@ pub(crate) mod changelog;
 pub(crate) mod choice;
 pub(crate) mod clock;
 pub(crate) mod compaction;
+pub(crate) mod facts;
 pub(crate) mod fault;
 pub(crate) mod faulty;
 pub(crate) mod forge;

@@ -5,10 +5,11 @@
 //! | *told: synced* | All below the end lies in segments that the durable manifest names, |
 //! | | with durable names, in bytes that a sync covers which began behind their write. |
 //! | rename to `MANIFEST` | Its bytes are synced, and no sync of them failed. |
-//! | | Each segment it names has a durable name and a synced header. |
+//! | | Each segment it names has a durable name, and a synced header unless it is prepared. |
 //! | | What it calls sealed is synced; so is what lies below the end of what it calls active. |
-//! | write of frames | A durable manifest names the segment; or it is to replace sealed ones, and |
-//! | | has an id that a durable manifest has given out: then it is garbage until it is named. |
+//! | write of frames | A durable manifest names the segment, perhaps as prepared; or it is to |
+//! | | replace sealed ones, and has an id that a durable manifest has given out: then it is |
+//! | | garbage until it is named. |
 //! | | A frame's durable mark claims no more than is durable. |
 //! | | Nothing is written below what is synced, nor into one that ended; |
 //! | | while opening, whatever is written is what is there. |
@@ -21,15 +22,23 @@
 //! taken begins a new life: failures of the one before do not count, their lost bytes do. Bytes of
 //! a file are looked at where the format must be asked; the checker has its own decoder.
 
+use crate::support::facts::ACTIVE;
+use crate::support::facts::Manifest;
+use crate::support::facts::Row;
+use crate::support::facts::SEGMENT_HEADER;
+use crate::support::facts::highest_mark;
+use crate::support::facts::id_of;
+use crate::support::facts::is_segment;
+use crate::support::facts::name;
+use crate::support::facts::number;
+use crate::support::facts::read;
+use crate::support::facts::small;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Result};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stratalog::storage::{File, OpenMode};
-
-/// Where frames begin.
-const SEGMENT_HEADER: u64 = 72;
 
 /// How many calls are shown with a rule that was broken.
 const CALLS_SHOWN: usize = 24;
@@ -88,26 +97,6 @@ enum Naming {
     Link(PathBuf, NodeId),
     Unlink(PathBuf),
 }
-
-#[derive(Clone, Debug)]
-struct Manifest {
-    start: u64,
-    next_id: u64,
-    rows: Vec<Row>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    id: u64,
-    base: u64,
-    end: u64,
-    state: u32,
-    /// Up to where the manifest says that its bytes are durable.
-    durable_len: u64,
-}
-
-const SEALED: u32 = 1;
-const ACTIVE: u32 = 3;
 
 impl Rules {
     pub(crate) fn broken(&self) -> Option<String> {
@@ -209,7 +198,24 @@ impl Rules {
                 self.break_rule(format!("the new manifest names segment {}, but {why}", row.id));
             }
         }
+        let unnamed = manifest.prepared.iter().find(|id| {
+            // One that was there before it was watched is not looked at until it is opened.
+            self.seen.keys().any(|path| id_of(path) == Some(**id))
+                && self.durable_prepared(**id, to).is_none()
+        });
+        if let Some(id) = unnamed {
+            let what = format!("segment {id} is prepared, but its name is not durable");
+            self.break_rule(what);
+        }
         self.nodes[node].manifest = Some(manifest);
+    }
+
+    /// The file of a prepared segment, under any name that is durable.
+    fn durable_prepared(&self, id: u64, manifest: &Path) -> Option<(&Path, NodeId)> {
+        let mut files = self.durable.iter();
+        let found =
+            files.find(|(path, _)| path.parent() == manifest.parent() && id_of(path) == Some(id));
+        found.map(|(path, node)| (path.as_path(), *node))
     }
 
     /// Why a manifest must not say that.
@@ -247,7 +253,7 @@ impl Rules {
         let named = |names: &BTreeMap<PathBuf, NodeId>| {
             let manifest = names.get(&path.with_file_name("MANIFEST"));
             let manifest = manifest.and_then(|node| self.nodes[*node].manifest.as_ref());
-            manifest.is_some_and(|manifest| manifest.row(path).is_some())
+            manifest.is_some_and(|manifest| manifest.names(path))
         };
         if named(&self.seen) || named(&self.durable) {
             self.break_rule(format!("{} is removed, and a manifest names it", name(path)));
@@ -287,9 +293,13 @@ impl Rules {
             return;
         }
         let manifest = self.manifest(&self.durable, path);
-        let row = manifest.and_then(|manifest| manifest.row(path));
-        let is_named = row.is_some() && self.durable.get(path) == Some(&node);
-        if !is_named && (self.nodes[node].origin == Origin::Any || self.is_named(path)) {
+        let is_named = manifest.is_some_and(|manifest| manifest.names(path));
+        let is_lasting = self.durable.get(path) == Some(&node)
+            || id_of(path)
+                .and_then(|id| self.durable_prepared(id, path))
+                .is_some_and(|it| it.1 == node);
+        let is_known = is_named && is_lasting;
+        if !is_known && (self.nodes[node].origin == Origin::Any || self.is_named(path)) {
             self.break_rule(format!("no durable manifest names {} yet", name(path)));
         }
         if self.life == Life::Opening {
@@ -346,7 +356,7 @@ impl Rules {
     }
 
     pub(crate) fn synced(&mut self, path: &Path, node: NodeId, start: u64, result: &Result<()>) {
-        let base = self.base(path);
+        let base = self.base(path, node);
         let is_named = self.is_named(path);
         let node = &mut self.nodes[node];
         match result {
@@ -372,7 +382,7 @@ impl Rules {
     }
 
     pub(crate) fn before_set_len(&mut self, path: &Path, node: NodeId, len: u64) {
-        if is_segment(path) && len < self.nodes[node].walk(self.base(path), u64::MAX).0 {
+        if is_segment(path) && len < self.nodes[node].walk(self.base(path, node), u64::MAX).0 {
             self.break_rule(format!("{} is cut to {len}, below its end", name(path)));
         }
     }
@@ -391,8 +401,12 @@ impl Rules {
             return Some("no manifest is durable".into());
         };
         let mut covered = manifest.start;
+        let begun = self.begun(manifest, path);
+        let next = |base: u64| begun.iter().map(|(begun, _)| *begun).find(|begun| *begun > base);
         for row in manifest.rows.iter().filter(|row| row.base < end) {
             let path = path.with_file_name(row.name());
+            let end =
+                next(row.base).filter(|_| row.state == ACTIVE).map_or(end, |next| end.min(next));
             covered = if row.state == ACTIVE { end } else { row.end };
             let Some(node) = self.durable.get(&path).map(|node| &self.nodes[*node]) else {
                 match self.seen.contains_key(&path) {
@@ -416,7 +430,28 @@ impl Rules {
                 return Some(format!("{} is not synced up to {position}", name(&path)));
             }
         }
+        for (base, id) in begun.iter().copied().filter(|(base, _)| *base < end) {
+            if base != covered {
+                return Some(format!("the segment at {base} was begun behind {covered}"));
+            }
+            let end = next(base).map_or(end, |next| end.min(next));
+            let node = &self.nodes[id];
+            let (position, reached) = node.walk(base, end);
+            if node.is_unsynced(position) {
+                return Some(format!("the segment at {base} is not synced up to {position}"));
+            }
+            covered = reached;
+        }
         (covered < end).then(|| format!("the durable manifest ends at {covered}"))
+    }
+
+    /// The segments with a header among those that a manifest calls prepared, by their bases.
+    fn begun(&self, manifest: &Manifest, path: &Path) -> Vec<(u64, NodeId)> {
+        let files = manifest.prepared.iter().filter_map(|id| self.durable_prepared(*id, path));
+        let mut begun: Vec<_> =
+            files.filter_map(|(_, node)| Some((self.nodes[node].header_base()?, node))).collect();
+        begun.sort_unstable();
+        begun
     }
 
     fn manifest(&self, names: &BTreeMap<PathBuf, NodeId>, path: &Path) -> Option<&Manifest> {
@@ -426,11 +461,12 @@ impl Rules {
 
     /// Whether the manifest that is seen names the segment.
     fn is_named(&self, path: &Path) -> bool {
-        self.manifest(&self.seen, path).is_some_and(|manifest| manifest.row(path).is_some())
+        self.manifest(&self.seen, path).is_some_and(|manifest| manifest.names(path))
     }
 
-    fn base(&self, path: &Path) -> u64 {
-        name(path).split('-').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+    fn base(&self, path: &Path, node: NodeId) -> u64 {
+        let named = name(path).split_once('-').and_then(|(digits, _)| digits.parse().ok());
+        named.or_else(|| self.nodes[node].header_base()).unwrap_or_default()
     }
 
     fn note(&mut self, call: String) {
@@ -452,6 +488,13 @@ impl Node {
     fn change(&mut self, time: u64, range: Range<u64>) {
         self.lost = self.lost.iter().flat_map(|lost| without(lost, &range)).collect();
         self.unsynced.push((time, range));
+    }
+
+    /// Where the segment begins, if it has a header.
+    fn header_base(&self) -> Option<u64> {
+        let mut header = [0; 72];
+        read(&*self.file, &mut header, 0);
+        header.starts_with(b"STRATSEG").then(|| number(&header, 40))
     }
 
     /// Whether some byte before `end` is not known to be durable.
@@ -478,95 +521,9 @@ impl Node {
     }
 }
 
-impl Manifest {
-    /// The manifest in a file, if it is one.
-    fn read(file: &dyn File) -> Option<Self> {
-        let mut bytes = vec![0; usize::try_from(file.size().ok()?).ok()?];
-        read(file, &mut bytes, 0);
-        if !bytes.starts_with(b"STRATMAN") || bytes.len() < 84 {
-            return None;
-        }
-        let closed = bytes[10] & 1 == 1;
-        let rows = bytes[80..bytes.len() - 4].chunks_exact(96).map(|row| {
-            let (base, end, state) = (number(row, 8), number(row, 16), small(row, 56));
-            let durable = closed || state == SEALED || (state == ACTIVE && end > base);
-            let durable_len = if durable { number(row, 24) } else { SEGMENT_HEADER };
-            Row { id: number(row, 0), base, end, state, durable_len }
-        });
-        let rows = rows.collect();
-        Some(Self { start: number(&bytes, 32), next_id: number(&bytes, 40), rows })
-    }
-
-    /// Whether an output of compaction may get that name: its id is used up, and it begins where no
-    /// records are appended to. Either a sealed segment begins there, or one did that was deleted
-    /// or truncated a moment ago, which the run does not know yet.
-    fn may_be_replaced_by(&self, path: &Path) -> bool {
-        let name = name(path);
-        let id =
-            name.trim_end_matches(".log").split('-').nth(1).and_then(|id| id.parse::<u64>().ok());
-        let base = name.split('-').next().and_then(|base| base.parse::<u64>().ok());
-        let (Some(id), Some(base)) = (id, base) else { return false };
-        let start = self.rows.first().map_or(self.start, |row| row.base);
-        let is_deleted = base < start;
-        let is_cut = self.rows.last().is_some_and(|row| row.state != ACTIVE && base > row.end);
-        let replaced = self.rows.iter().find(|row| row.base == base);
-        let is_sealed = replaced.is_some_and(|row| row.state == SEALED);
-        id < self.next_id && (is_sealed || is_deleted || is_cut)
-    }
-
-    fn row(&self, path: &Path) -> Option<&Row> {
-        let name = name(path);
-        self.rows.iter().find(|row| row.name() == name)
-    }
-}
-
-impl Row {
-    fn name(&self) -> String {
-        format!("{:020}-{:08}.log", self.base, self.id)
-    }
-}
-
-/// The highest durable mark of frames that are written in one piece.
-fn highest_mark(bytes: &[u8]) -> Option<u64> {
-    let (mut at, mut highest) = (0, None);
-    while let Some(header) = bytes.get(at..at + 40).filter(|header| header[36] == 1) {
-        let mark = number(header, 8).saturating_sub(u64::from(small(header, 28)));
-        highest = highest.max(Some(mark));
-        at += (40 + usize::try_from(small(header, 4)).unwrap()).next_multiple_of(8);
-    }
-    highest
-}
-
 /// What is left of a range when another is taken out of it.
 fn without(range: &Range<u64>, taken: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let before = range.start..range.end.min(taken.start);
     let behind = range.start.max(taken.end)..range.end;
     [before, behind].into_iter().filter(|rest| !rest.is_empty())
-}
-
-fn read(file: &dyn File, buf: &mut [u8], position: u64) -> usize {
-    let mut done = 0;
-    while done < buf.len() {
-        match file.read_at(&mut buf[done..], position + done as u64) {
-            Ok(count) if count > 0 => done += count,
-            _ => break,
-        }
-    }
-    done
-}
-
-fn number(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-}
-
-fn small(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
-}
-
-fn is_segment(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "log")
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
