@@ -32,6 +32,7 @@ impl Commit {
         };
         let mut manifest = state.manifest.clone();
         manifest.closed = true;
+        manifest.prepared.clear();
         manifest.compacted_to = manifest.compacted_to.min(durable);
         manifest.rows = rows;
         manifest.rows.retain(|row| row.base_offset < durable && row.base_offset < row.end_offset);

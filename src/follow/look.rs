@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::follow::Followed;
-use crate::follow::READING;
+use crate::follow::begun::Reach;
 use crate::follow::pace;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::RowState;
@@ -218,22 +218,22 @@ impl Followed {
                 active.follow(end, Belief::Written)?;
             }
             let found = end_of(&state.manifest, state.active.as_ref());
-            if found < end {
+            // A roll that no manifest states is no change.
+            if found < end && state.manifest.prepared.is_empty() {
                 return Ok(Outcome::Moving(Some(missing(&state, found))));
             }
-            if end >= self.shown() {
+            if found >= end && end >= self.shown() {
                 self.shown.store(end.max(state.manifest.start_offset).get(), Ordering::Release);
                 return Ok(Outcome::Seen);
             }
         }
-        let manifest = self.manifest()?;
+        let mut manifest = self.manifest()?;
         if manifest.truncation_epoch != notice.points.epoch() {
             return Ok(Outcome::Moving(None));
         }
-        let active = self.active(&manifest, seen.session(Some(*notice)))?;
-        if let Some(active) = &active {
-            active.follow(end, Belief::Written)?;
-        }
+        let life = seen.session(Some(*notice));
+        let reach = Reach { until: end, belief: Belief::Written, life };
+        let active = self.go_on(&mut manifest, reach)?;
         self.end_before(&state, &manifest)?;
         let found = end_of(&manifest, active.as_ref());
         if found < end && manifest.start_offset < end {
@@ -247,9 +247,11 @@ impl Followed {
 
     /// Shows what the manifest calls durable, or what was shown before if nothing was cut since.
     fn by_manifest(&self, seen: &mut Seen, notice: Option<Notice>) -> Result<Outcome> {
-        let manifest = self.manifest()?;
-        let active = self.active(&manifest, seen.session(notice))?;
+        let mut manifest = self.manifest()?;
         let mut end = stated_end(&manifest);
+        let life = seen.session(notice);
+        let until = if life == Session::Same { self.shown() } else { end };
+        let active = self.go_on(&mut manifest, Reach { until, belief: Belief::Written, life })?;
         if manifest.truncation_epoch == self.segments.state().manifest.truncation_epoch {
             end = end.max(self.shown().min(end_of(&manifest, active.as_ref())));
         }
@@ -292,24 +294,6 @@ impl Followed {
         };
         let settle = || self.shown.store(end.get(), Ordering::Release);
         self.segments.follow(manifest, active, takes, settle);
-    }
-
-    /// The segment of the active row: the one at hand, or, in another life of the writer, opened
-    /// anew.
-    pub(super) fn active(
-        &self,
-        manifest: &Manifest,
-        life: Session,
-    ) -> Result<Option<Arc<Segment>>> {
-        let row = manifest.rows.last().filter(|row| row.state == RowState::Active);
-        let Some(row) = row else { return Ok(None) };
-        let state = self.segments.state();
-        let at_hand = state.active.as_ref().filter(|active| active.id() == row.segment_id);
-        if let Some(active) = at_hand.filter(|_| life == Session::Same) {
-            return Ok(Some(Arc::clone(active)));
-        }
-        let dir = self.segments.dir();
-        Segment::open_growing(dir, row, manifest.log_id, READING).map(|new| Some(Arc::new(new)))
     }
 
     /// Takes the segment that was active to the end that it has got, so that those who read it can

@@ -17,6 +17,7 @@
 //!   manifest has the epoch of the notice. A cut that was seen is told to every cursor.
 //! - What was believed in one life of a writer is looked at anew in the next.
 
+mod begun;
 mod cuts;
 mod look;
 mod pace;

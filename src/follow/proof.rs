@@ -7,6 +7,7 @@
 
 use crate::error::Result;
 use crate::follow::Followed;
+use crate::follow::begun::Reach;
 use crate::follow::look::Outcome;
 use crate::follow::look::Seen;
 use crate::follow::look::Shown;
@@ -33,10 +34,9 @@ impl Followed {
         let lowest_end = self.lowest_end(&manifest, notice);
         let is_whole = self.prove_ended(&mut manifest, lowest_end)?;
         let state = self.segments.state();
-        let active = if is_whole { self.active(&manifest, seen.session(notice))? } else { None };
-        if let Some(active) = &active {
-            active.follow(Offset::MAX, Belief::Nothing)?;
-        }
+        let (until, life) = (Offset::MAX, seen.session(notice));
+        let reach = Reach { until, belief: Belief::Nothing, life };
+        let active = if is_whole { self.go_on(&mut manifest, reach)? } else { None };
         self.end_before(&state, &manifest)?;
         // Whoever came meanwhile may have written what may not be shown yet.
         if self.has_writer()? || self.notice(seen)? != notice {

@@ -59,6 +59,12 @@ impl Segment {
         })
     }
 
+    /// When the first frame was closed that was found.
+    pub(crate) fn first_frame_at(&self) -> Timestamp {
+        let index = self.index.read();
+        index.entries().first().map_or(Timestamp::MIN, |entry| entry.appended_at)
+    }
+
     /// Publishes the frames behind the end that lie below `until`; whether there are all of them,
     /// the end tells. Not by two threads at once.
     pub(crate) fn follow(&self, until: Offset, belief: Belief) -> Result<()> {

@@ -47,7 +47,7 @@ impl Segments {
         let is_it = |prepared: &Prepared| prepared.segment_id == active.id();
         begun.extend(manifest.prepared.iter().copied().find(is_it));
         manifest.prepared.retain(|prepared| !is_it(prepared));
-        let (proof, changes) = (Proof::Durable, before.changes + 1);
+        let (proof, changes) = (Proof::Durable, before.changes);
         let after = Arc::new(State { manifest, active: Some(active), proof, begun, changes });
         *self.state.write() = Arc::clone(&after);
         self.let_go(&before, &after);

@@ -61,7 +61,7 @@ pub(super) fn find(dir: &Dir, manifest: &mut Manifest, files: &[String]) -> Resu
     for found in found {
         match found.header.filter(|header| follows(manifest, header.base_offset)) {
             Some(header) => {
-                manifest.rows.push(row(&header));
+                manifest.rows.push(row_at(header.segment_id, header.base_offset));
                 chain.begun.push(found.prepared);
             }
             None => chain.lose(found)?,
@@ -127,7 +127,7 @@ fn own_header(file: &Handle, log_id: u128, prepared: &Prepared) -> Result<Option
 
 /// Whether a segment that begins at `base` can be the next one. Where the active one ends is not
 /// known yet; behind its beginning, since it had records.
-fn follows(manifest: &Manifest, base: Offset) -> bool {
+pub(crate) fn follows(manifest: &Manifest, base: Offset) -> bool {
     match manifest.rows.last() {
         Some(row) if row.state == RowState::Active => {
             base >= row.end_offset && base > row.base_offset
@@ -136,12 +136,19 @@ fn follows(manifest: &Manifest, base: Offset) -> bool {
     }
 }
 
-/// The row that a manifest would have had when the segment was begun.
-fn row(header: &SegmentHeader) -> Row {
+/// The row that a manifest would have had when a prepared segment was begun, if it was and its
+/// header is sound.
+pub(crate) fn begun_row(file: &Handle, log_id: u128, prepared: &Prepared) -> Result<Option<Row>> {
+    let header = own_header(file, log_id, prepared)?;
+    Ok(header.map(|header| row_at(header.segment_id, header.base_offset)))
+}
+
+/// The row of a segment that was begun, and of which no more is known.
+pub(crate) fn row_at(segment_id: u64, base_offset: Offset) -> Row {
     Row {
-        segment_id: header.segment_id,
-        base_offset: header.base_offset,
-        end_offset: header.base_offset,
+        segment_id,
+        base_offset,
+        end_offset: base_offset,
         byte_len: SEGMENT_HEADER_LEN as u64,
         first_appended_at: Timestamp::ZERO,
         last_appended_at: Timestamp::ZERO,

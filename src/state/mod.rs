@@ -16,6 +16,9 @@ mod leftovers;
 mod recover;
 mod report;
 
+pub(crate) use chain::begun_row;
+pub(crate) use chain::follows;
+pub(crate) use chain::row_at;
 pub(crate) use recover::Recovered;
 pub(crate) use recover::extend;
 pub(crate) use recover::recover;

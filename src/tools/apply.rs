@@ -61,7 +61,7 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
         };
         rows.push(row);
     }
-    replace(dir, &Manifest { rows, ..before })?;
+    replace(dir, &Manifest { rows, prepared: Vec::new(), ..before })?;
 
     let copied = plan.parts.iter().filter(|part| part.fate == Fate::Copy);
     going.extend(copied.filter_map(|part| Some(part.source.as_ref()?.0.as_str())));

@@ -8,6 +8,8 @@ use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment;
 use crate::storage::Dir;
+use crate::tools::begun;
+use crate::tools::begun::Begun;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
 use crate::tools::plan::Plan;
@@ -35,11 +37,11 @@ struct Seen<'a> {
 pub(super) fn by_manifest(
     dir: &Dir,
     manifest: Manifest,
-    files: &[SegmentFile],
+    (files, begun): (&[SegmentFile], &Begun),
     report: &mut VerifyReport,
 ) -> Result<Plan> {
     let mut seen = Vec::new();
-    for row in &manifest.rows {
+    for row in &begun.rows {
         let file = find_file(dir, files, manifest.log_id, row)?;
         let mut content = match &file {
             Some((file, seed)) => examine(dir, &file.name, stretch(*seed, row, file.size))?,
@@ -50,7 +52,7 @@ pub(super) fn by_manifest(
         }
         seen.push(Seen { row: *row, file, content });
     }
-    let mark = mark(&manifest, &seen);
+    let mark = mark(&manifest, &seen).max(begun.stray_mark);
     let mut parts = Vec::new();
     let mut is_wrong = false;
     for one in &seen {
@@ -59,20 +61,31 @@ pub(super) fn by_manifest(
         check_index(dir, one, report)?;
         parts.push(part);
     }
+    for id in &begun.missing {
+        let path = dir.path_of(&names::prepared(*id));
+        let what = "a segment that may have been begun is missing".to_owned();
+        let end = parts.last().map_or(manifest.start_offset, Part::end);
+        report.damage.push(Damage { path, position: None, offsets: end..end, what });
+        is_wrong = true;
+    }
+    is_wrong |= parts.iter().any(|part| part.fate != Fate::Keep);
+    if is_wrong && begun.rows.len() > manifest.rows.len() {
+        begun::copy_unproven(&mut parts, seen.iter().map(|seen| &seen.content));
+    }
     seal_what_is_proven(&mut parts);
     parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
-    is_wrong |= parts.len() < manifest.rows.len();
+    is_wrong |= parts.len() < begun.rows.len();
     let mut aside = Vec::new();
     for file in files {
-        let is_named = manifest
-            .rows
-            .iter()
-            .any(|row| (row.segment_id, row.base_offset) == (file.id, file.base));
+        let is_named =
+            begun.rows.iter().any(|row| (row.segment_id, row.base_offset) == (file.id, file.base));
+        let is_prepared = manifest.prepared.iter().any(|segment| segment.segment_id == file.id);
         let is_source = parts
             .iter()
             .any(|part| part.source.as_ref().is_some_and(|(name, _)| *name == file.name));
         match (is_named, is_source) {
             (_, true) => {}
+            (false, false) if is_prepared => {}
             (true, false) => aside.push(file.name.clone()),
             (false, false) => {
                 report.notes.push(format!("{} is left over; opening removes it", file.name));
@@ -117,8 +130,12 @@ fn mark(manifest: &Manifest, seen: &[Seen<'_>]) -> Offset {
         match row.state {
             RowState::Sealed => mark = mark.max(row.end_offset),
             RowState::Written => mark = mark.max(content.mark),
-            // The manifest states of an active segment only what is durable.
-            RowState::Active => mark = mark.max(content.mark).max(row.end_offset),
+            // The manifest states of an active segment only what is durable; of one without
+            // records it states no more than where it begins.
+            RowState::Active if row.end_offset > row.base_offset => {
+                mark = mark.max(content.mark).max(row.end_offset);
+            }
+            RowState::Active => mark = mark.max(content.mark),
         }
     }
     mark

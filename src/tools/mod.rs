@@ -7,6 +7,7 @@
 
 mod apply;
 mod assess;
+mod begun;
 mod chain;
 mod plan;
 mod rebuild;
@@ -23,6 +24,7 @@ pub use report::VerifyReport;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::format::manifest::Manifest;
 use crate::format::manifest::Origin;
 use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
@@ -30,8 +32,10 @@ use crate::storage::Dir;
 use crate::storage::FsStorage;
 use crate::storage::LockGuard;
 use crate::storage::Storage;
+use crate::tools::plan::Part;
 use crate::tools::plan::Plan;
 use crate::tools::survey::Listed;
+use crate::tools::survey::Survey;
 use crate::tools::survey::survey;
 use crate::units::Position;
 use std::io;
@@ -234,15 +238,13 @@ fn look(dir: &Dir) -> Result<Look> {
         }
     };
     // A segment that was never named holds no record.
-    let is_newer = |manifest: &crate::format::manifest::Manifest| {
+    let is_newer = |manifest: &Manifest| {
         let long = survey.files.iter().filter(|file| file.size > SEGMENT_HEADER_LEN as u64);
         long.into_iter().any(|file| file.id >= manifest.next_segment_id)
     };
     let keeps_manifest = old.is_some_and(|manifest| !is_newer(manifest));
     let plan = match old {
-        Some(manifest) if keeps_manifest => {
-            assess::by_manifest(dir, manifest.clone(), &survey.files, &mut report)?
-        }
+        Some(manifest) if keeps_manifest => by_manifest(dir, manifest, &survey, &mut report)?,
         old => {
             if old.is_some() {
                 tell("the manifest is older than a segment".to_owned());
@@ -255,6 +257,27 @@ fn look(dir: &Dir) -> Result<Look> {
     report.segments = plan.parts.len() as u64;
     report.plan = plan.steps();
     Ok(Look { report, plan, manifest: survey.manifest })
+}
+
+fn by_manifest(
+    dir: &Dir,
+    manifest: &Manifest,
+    survey: &Survey,
+    report: &mut VerifyReport,
+) -> Result<Plan> {
+    let mut files = survey.files.clone();
+    let begun = begun::find(dir, manifest, &mut files)?;
+    let plan = assess::by_manifest(dir, manifest.clone(), (&files, &begun), report)?;
+    let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
+    if begun.stray_mark <= end {
+        return Ok(plan);
+    }
+    // Durable records are there that the log does not get to: what comes before them is lost.
+    *report = VerifyReport::default();
+    let (path, position) = (dir.path_of(names::MANIFEST), Some(Position::new(0)));
+    let what = "a segment that was begun has no place behind the others".to_owned();
+    report.damage.push(Damage { path, position, offsets: end..begun.stray_mark, what });
+    rebuild::by_segments(dir, survey, Some(manifest), report)
 }
 
 fn directory(path: &Path, storage: &Arc<dyn Storage>) -> Result<Dir> {

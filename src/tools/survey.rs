@@ -37,7 +37,7 @@ pub(super) enum Listed {
     Damaged(Error),
 }
 
-/// A file with the name of a segment.
+/// A file with the name of a segment, or of a prepared one that has a header.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentFile {
     pub(super) name: String,
@@ -69,11 +69,17 @@ pub(super) fn survey(dir: &Dir) -> Result<Survey> {
     let (mut files, mut highest_id) = (Vec::new(), 0);
     for entry in dir.list()?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
         let parsed = names::parse(&entry.name);
-        if let Some(Name::Segment { segment_id, .. } | Name::Index { segment_id, .. }) = parsed {
-            highest_id = highest_id.max(segment_id);
-        }
-        if let Some(Name::Segment { base_offset, segment_id }) = parsed {
-            files.extend(look_at(dir, base_offset, segment_id)?);
+        match parsed {
+            Some(Name::Segment { base_offset, segment_id }) => {
+                highest_id = highest_id.max(segment_id);
+                files.extend(look_at(dir, Some(base_offset), segment_id)?);
+            }
+            Some(Name::Prepared { segment_id }) => {
+                highest_id = highest_id.max(segment_id);
+                files.extend(look_at(dir, None, segment_id)?);
+            }
+            Some(Name::Index { segment_id, .. }) => highest_id = highest_id.max(segment_id),
+            _ => {}
         }
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
@@ -89,9 +95,9 @@ fn is_whole(dir: &Dir) -> Result<bool> {
     Ok(parts.is_some_and(|(covered, crc)| bytes::crc(0, covered) == u32::from_le_bytes(*crc)))
 }
 
-/// `None` if it has gone meanwhile.
-fn look_at(dir: &Dir, base: Offset, id: u64) -> Result<Option<SegmentFile>> {
-    let name = names::segment(base, id);
+/// `None` if it has gone meanwhile, or has no base in its name and does not say one.
+fn look_at(dir: &Dir, base: Option<Offset>, id: u64) -> Result<Option<SegmentFile>> {
+    let name = base.map_or_else(|| names::prepared(id), |base| names::segment(base, id));
     let Some(file) = dir.open_if_there(&name, OpenMode::Read)? else { return Ok(None) };
     let mut content = [0; SEGMENT_HEADER_LEN];
     let len = file.read(&mut content, 0)?;
@@ -103,6 +109,7 @@ fn look_at(dir: &Dir, base: Offset, id: u64) -> Result<Option<SegmentFile>> {
         }
         Err(_) => None,
     };
+    let Some(base) = base.or(header.map(|header| header.base_offset)) else { return Ok(None) };
     Ok(Some(SegmentFile { name, base, id, header, size: file.size()? }))
 }
 

@@ -47,6 +47,7 @@ mod model;
 mod options;
 mod order;
 mod prepare;
+mod prepare_seen;
 mod reader;
 mod reader_faults;
 mod reader_live;

@@ -97,6 +97,10 @@ fn what_is_shown_after_a_crash_is_confirmed_by_recovery() {
                 _ => stratalog::Durability::Buffered,
             };
             log.append_with(level, record).unwrap();
+            if numbers.below(12) == 0 {
+                // Rolls that no manifest states follow.
+                log.maintain().unwrap();
+            }
             if numbers.below(40) == 0 {
                 log.truncate_to(at(log.end_offset().get() / 2)).unwrap();
             }

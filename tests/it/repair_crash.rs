@@ -34,7 +34,10 @@ fn machine(hurt: Hurt) -> FaultyStorage {
     let log = tiny(machine.process()).clock(clock).open(DIR).unwrap();
     append_all(&log, &records(0..15));
     log.truncate_to(at(12)).unwrap();
-    append_all(&log, &records(15..29));
+    append_all(&log, &records(15..22));
+    // The last rolls are stated by no manifest.
+    log.maintain().unwrap();
+    append_all(&log, &records(22..29));
     machine.kill();
     drop(log);
     let mut image = Image::of(&*machine.process());

@@ -86,6 +86,9 @@ impl Tail {
         self.chunk = None;
         self.open = None;
         self.place = None;
+        // The next segment gets an id of its own: higher than those of outputs that compaction has
+        // written of what is cut now, so that the order of ids tells what came last.
+        self.ready.clear();
         self.end = end;
     }
 

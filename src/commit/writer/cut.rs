@@ -49,6 +49,7 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
+            manifest.prepared.clear();
             manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
             // What comes there next has not been compacted.
             manifest.compacted_to = manifest.compacted_to.min(end);
@@ -90,6 +91,7 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows.clear();
+            manifest.prepared.clear();
             manifest.start_offset = start;
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };

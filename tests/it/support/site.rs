@@ -156,6 +156,13 @@ impl Site {
         files.filter(|(name, _)| name.ends_with(".log")).map(|(_, size)| size).collect()
     }
 
+    /// The bytes of the manifest.
+    pub(crate) fn manifest(&self) -> Vec<u8> {
+        let named = self.files().into_iter().find(|(name, _)| name == "MANIFEST");
+        let (name, size) = named.unwrap();
+        self.read(&name, size)
+    }
+
     fn read(&self, name: &str, size: u64) -> Vec<u8> {
         let file = self.storage.open(&self.path.join(name), OpenMode::Read).unwrap();
         let mut bytes = vec![0; usize::try_from(size).unwrap()];
