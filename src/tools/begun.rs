@@ -6,6 +6,7 @@
 
 use crate::error::Result;
 use crate::format::manifest::Manifest;
+use crate::format::manifest::Prepared;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
@@ -14,10 +15,12 @@ use crate::state::begun_row;
 use crate::state::follows;
 use crate::state::row_at;
 use crate::storage::Dir;
+use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::tools::assess::correct;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
+use crate::tools::survey;
 use crate::tools::survey::Content;
 use crate::tools::survey::SegmentFile;
 use crate::units::Offset;
@@ -35,19 +38,18 @@ pub(super) struct Begun {
 }
 
 /// Gives rows to those that were begun, and the segment before them its end.
-pub(super) fn find(dir: &Dir, manifest: &Manifest, files: &mut [SegmentFile]) -> Result<Begun> {
+pub(super) fn find(dir: &Dir, manifest: &Manifest, files: &mut Vec<SegmentFile>) -> Result<Begun> {
     let mut manifest = manifest.clone();
     let mut begun = Begun::default();
     let mut found = Vec::new();
     let mut highest = Offset::ZERO;
     for prepared in mem::take(&mut manifest.prepared) {
         let id = prepared.segment_id;
-        let known = files.iter().find(|file| file.id == id);
-        let name = known.map_or_else(|| names::prepared(id), |file| file.name.clone());
-        let Some(file) = dir.open_if_there(&name, OpenMode::Read)? else {
+        let Some(file) = open(dir, files, manifest.log_id, &prepared)? else {
             begun.missing.push(id);
             continue;
         };
+        let known = files.iter().find(|file| file.id == id);
         let (mark, has_bytes) = segment::highest_mark(&file, prepared.seed, file.size()?)?;
         let mark = mark.unwrap_or(Offset::ZERO);
         highest = highest.max(mark);
@@ -71,8 +73,40 @@ pub(super) fn find(dir: &Dir, manifest: &Manifest, files: &mut [SegmentFile]) ->
     Ok(Begun { rows: manifest.rows, ..begun })
 }
 
-/// Ends the active row where the next one begins. Its file does not grow any more, and may have
-/// grown since it was listed.
+/// The file of a prepared segment. It gets its name and header when it is begun, perhaps since the
+/// directory was listed, or so that neither name was seen.
+fn open(
+    dir: &Dir,
+    files: &mut Vec<SegmentFile>,
+    log_id: u128,
+    prepared: &Prepared,
+) -> Result<Option<Handle>> {
+    let id = prepared.segment_id;
+    let mut file = None;
+    for _ in 0..2 {
+        let own = |file: &&SegmentFile| {
+            let own = (log_id, id, prepared.seed);
+            let header = file.header.as_ref();
+            header.is_some_and(|header| (header.log_id, header.segment_id, header.seed) == own)
+        };
+        let known = files.iter().find(own);
+        let is_begun = known.is_some();
+        let known = known.or_else(|| files.iter().find(|file| file.id == id));
+        let name = known.map_or_else(|| names::prepared(id), |file| file.name.clone());
+        file = dir.open_if_there(&name, OpenMode::Read)?;
+        if let Some(there) = &file
+            && (is_begun || begun_row(there, log_id, prepared)?.is_none())
+        {
+            break;
+        }
+        files.retain(|file| file.id != id);
+        files.extend(survey::list(dir)?.0.into_iter().filter(|file| file.id == id));
+    }
+    Ok(file)
+}
+
+/// Ends the active row where the next one begins, wherever that is in its file, which does not grow
+/// any more and may have grown since it was listed.
 fn end_last(
     dir: &Dir,
     manifest: &mut Manifest,
@@ -80,10 +114,15 @@ fn end_last(
     end: Offset,
 ) -> Result<()> {
     let Some(row) = manifest.rows.last_mut().filter(|row| row.is_active()) else { return Ok(()) };
-    (row.state, row.end_offset) = (RowState::Written, end);
-    if let Some(file) = files.iter_mut().find(|file| file.id == row.segment_id) {
-        file.size = dir.open(&file.name, OpenMode::Read)?.size()?;
-        row.byte_len = row.byte_len.max(file.size);
+    (row.state, row.end_offset, row.byte_len) = (RowState::Written, end, u64::MAX);
+    let is_its = |file: &&mut SegmentFile| {
+        let header_id = file.header.map(|header| header.segment_id);
+        file.id == row.segment_id || header_id == Some(row.segment_id)
+    };
+    for file in files.iter_mut().filter(is_its) {
+        if let Some(there) = dir.open_if_there(&file.name, OpenMode::Read)? {
+            file.size = there.size()?;
+        }
     }
     Ok(())
 }

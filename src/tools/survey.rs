@@ -66,6 +66,12 @@ pub(super) fn survey(dir: &Dir) -> Result<Survey> {
         }
         Err(error) => return Err(error),
     };
+    let (files, highest_id) = list(dir)?;
+    Ok(Survey { manifest, files, highest_id })
+}
+
+/// The files of segments by name, and the highest id of all.
+pub(super) fn list(dir: &Dir) -> Result<(Vec<SegmentFile>, u64)> {
     let (mut files, mut highest_id) = (Vec::new(), 0);
     for entry in dir.list()?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
         let parsed = names::parse(&entry.name);
@@ -83,7 +89,7 @@ pub(super) fn survey(dir: &Dir) -> Result<Survey> {
         }
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Survey { manifest, files, highest_id })
+    Ok((files, highest_id))
 }
 
 /// Whether the checksum of the manifest agrees, so that it is what somebody wrote.
