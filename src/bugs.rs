@@ -89,6 +89,9 @@ bugs! {
     EndedIsSealed,
     /// A segment that the manifest calls begun has a header: it may be lost.
     BegunTooSoon,
+    /// What was truncated stays so, also without a manifest: what is prepared outlives it, with ids
+    /// below those of outputs of compaction.
+    PreparedOutlivesCut,
     /// A segment's id is never used again: the last one is after the next open.
     IdReused,
     /// Bytes of another segment never validate: all have one seed.
@@ -109,6 +112,8 @@ bugs! {
     ClosedBelieved,
     /// What was appended behind a roll is found: prepared segments are not looked at.
     PreparedLeftOut,
+    /// Readers elsewhere see what is synced: they do not look beyond the segments with a row.
+    BegunNotSeen,
     /// A log has no hole: a segment that ended while no manifest was written may lack its end.
     PassedBelieved,
     /// What opening shows is durable: the header of a segment that was begun is not written anew.

@@ -158,7 +158,7 @@ impl Commit {
             notice.points = front.points;
             drop(front);
             // After the marks: of the segments they are in, the manifest of a change that has not
-            // been counted knows nothing.
+            // been counted knows nothing. Those of rolls without a change tell where they begin.
             let now = self.segments.state();
             notice.changes = now.changes;
             notice.log_id = now.manifest.log_id;

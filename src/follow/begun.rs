@@ -6,6 +6,7 @@
 //! believed no sooner than it has a frame. Recovery looks at all headers first and compares the
 //! ends then (`state/chain.rs`); both end the log where the next header or frame is missing.
 
+use crate::bugs::Bug;
 use crate::error::Result;
 use crate::follow::Followed;
 use crate::follow::READING;
@@ -67,7 +68,7 @@ impl Followed {
     ) -> Result<Option<(Row, Arc<Segment>)>> {
         let base = end_of(manifest, active);
         // One without records is not left for another.
-        if active.is_some_and(|active| active.base_offset() == base) {
+        if active.is_some_and(|active| active.base_offset() == base) || Bug::BegunNotSeen.is_on() {
             return Ok(None);
         }
         for prepared in &manifest.prepared {

@@ -11,6 +11,9 @@
 //! was begun has a header that says where, and all that was acknowledged in it was synced with that
 //! header. A manifest that gives a begun segment a row of its own relies on its header: it says so
 //! only when a record of the segment is durable, which the same sync made its header.
+//!
+//! Who looks from outside finds begun segments by the same headers: readers in other processes in
+//! `follow/begun.rs`, who verifies or repairs the log in `tools/begun.rs`.
 
 use crate::bugs::Bug;
 use crate::format::manifest::Manifest;

@@ -1,8 +1,10 @@
 //! Which segments make up a log, when only the segments are there to tell: a pure decision.
 //!
 //! Ids rise in the order in which segments were begun, so the history is played again in the order
-//! of ids. A segment that begins where the log ends is the next one. One that begins below that is
-//! one of two things, and they leave different logs:
+//! of ids. One that was prepared may have a lower id than an output of compaction that was written
+//! before it was begun; but a truncation gives up what is prepared, and nothing else minds. A
+//! segment that begins where the log ends is the next one. One that begins below that is one of two
+//! things, and they leave different logs:
 //!
 //! - *appended* after a truncation: all that is older and lies at or behind its base is cut off;
 //! - *written by compaction*: it says the same as what it covers, and what lies behind stays.

@@ -324,7 +324,8 @@ fn a_manifest_is_made_from_the_segments() {
         for step in 0..30 {
             clock.advance(Duration::from_secs(1));
             let (start, end) = (log.start_offset().get(), log.end_offset().get());
-            match numbers.below(12) {
+            match numbers.below(14) {
+                12 | 13 => drop(log.maintain().unwrap()),
                 0 => {
                     log.truncate_to(at(start + numbers.below(end - start + 1))).unwrap();
                     may_return |= log.end_offset().get() < end;

@@ -1,5 +1,6 @@
 //! Changes of the list of segments that no record causes: which rows stay, and how they end.
 
+use crate::bugs::Bug;
 use crate::commit::writer::Writer;
 use crate::commit::writer::seal_durable;
 use crate::error::Failure;
@@ -49,7 +50,7 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows = rows;
-            manifest.prepared.clear();
+            give_up_prepared(manifest);
             manifest.truncation_epoch = manifest.truncation_epoch.saturating_add(1);
             // What comes there next has not been compacted.
             manifest.compacted_to = manifest.compacted_to.min(end);
@@ -91,7 +92,7 @@ impl Writer {
         let edit = |manifest: &mut Manifest| {
             manifest.closed = false;
             manifest.rows.clear();
-            manifest.prepared.clear();
+            give_up_prepared(manifest);
             manifest.start_offset = start;
             manifest.last_append_time = manifest.last_append_time.max(last_at);
         };
@@ -146,5 +147,12 @@ impl Writer {
         self.unsynced.clear();
         self.residue = 0;
         self.cuts += 1;
+    }
+}
+
+/// What comes behind a cut gets ids above those of all that was there.
+fn give_up_prepared(manifest: &mut Manifest) {
+    if !Bug::PreparedOutlivesCut.is_on() {
+        manifest.prepared.clear();
     }
 }
