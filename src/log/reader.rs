@@ -185,7 +185,7 @@ fn no_log(dir: &Dir) -> Error {
         Ok(listed) => listed,
         Err(error) => return error,
     };
-    let is_segment = |name| matches!(name, Name::Segment { .. });
+    let is_segment = |name| matches!(name, Name::Segment { .. } | Name::Prepared { .. });
     let path = dir.path_of(names::MANIFEST);
     if listed.iter().any(|entry| names::parse(&entry.name).is_some_and(is_segment)) {
         let what = "the manifest is missing, but there are segments; restore the manifest, or \

@@ -68,6 +68,7 @@ fn a_log_that_is_closed_or_opened_has_no_prepared_segment_left() {
             true => log.close().unwrap(),
             false => machine.kill(),
         }
+        assert_eq!(prepared_files(&machine), if closes { 0 } else { 2 });
         let log = tiny(machine.process()).open(DIR).unwrap();
         assert_eq!(log.recovery().is_clean(), closes);
         assert_eq!(prepared_files(&machine), 0);

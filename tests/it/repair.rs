@@ -140,11 +140,11 @@ const ENDS: [End; 3] = [End::Closed, End::Killed, End::Begun];
 fn world(end: End) -> (Image, Rows) {
     let machine = FaultyStorage::memory();
     let log = tiny(machine.process()).open(DIR).unwrap();
-    append_all(&log, &records(0..9));
+    append_all(&log, &records(0..12));
     if end == End::Begun {
         log.maintain().unwrap();
     }
-    append_all(&log, &records(9..20));
+    append_all(&log, &records(12..20));
     let all = rows(&log);
     if end == End::Closed {
         log.close().unwrap();
