@@ -5,10 +5,13 @@ use crate::support::append_all;
 use crate::support::assert_out_of_range;
 use crate::support::at;
 use crate::support::check;
+use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
+use crate::support::hook::HookStorage;
 use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::read;
+use crate::support::image::read_rows;
 use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::model::Row;
@@ -18,7 +21,8 @@ use std::path::Path;
 use std::sync::Arc;
 use stratalog::storage::{MemoryStorage, Storage};
 use stratalog::{
-    Cursor, Durability, EntryBuf, Log, LogReader, Maintenance, Options, Record, Seek, VerifyOptions,
+    Cursor, Durability, EntryBuf, Log, LogReader, Maintenance, Options, Record, RepairOptions,
+    Seek, VerifyOptions,
 };
 
 const LEVELS: [Durability; 2] = [Durability::Synced, Durability::Written];
@@ -242,4 +246,52 @@ fn what_a_crash_leaves_behind_rolls_is_no_damage() {
             }
         }
     }
+}
+
+/// Its file gets another name, and the one before is longer than when it was listed.
+#[test]
+fn a_roll_while_the_log_is_verified_is_no_damage() {
+    let storage = HookStorage::default();
+    let log = tiny(Arc::new(storage.clone())).segment_bytes(SMALL_SEGMENT_BYTES as u64);
+    let log = log.open(DIR).unwrap();
+    append_all(&log, &[large(0)]);
+    log.maintain().unwrap();
+    let writer = log.clone();
+    storage.before(Op::Open, "00000002.next", move || {
+        append_all(&writer, &[Record::new("at the end"), large(1), large(2)]);
+    });
+    let options = VerifyOptions::new().storage(Arc::new(storage.clone()));
+    let report = stratalog::verify(DIR, &options).unwrap();
+    assert!(storage.has_acted());
+    assert!(report.is_sound() && report.plan().is_empty(), "{report}");
+    assert!(report.end_offset() >= at(2), "{report}");
+    is_sound(Arc::new(storage), Path::new(DIR), &vec![Record::new("any"); 4]);
+    log.close().unwrap();
+}
+
+/// What lies behind a segment that is gone is kept, at its offset.
+#[test]
+fn a_begun_segment_that_is_missing_costs_its_records_only() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).segment_bytes(SMALL_SEGMENT_BYTES as u64);
+    let log = log.open(DIR).unwrap();
+    let all: Vec<_> = (0..4).map(large).collect();
+    append_all(&log, &all[..1]);
+    log.maintain().unwrap();
+    // The manifest states where the first one ends; the others are behind the rows.
+    log.roll().unwrap();
+    append_all(&log, &all[1..]);
+    machine.kill();
+    let mut image = Image::of(&*machine.process());
+    let lost = image.segments()[1].clone();
+    image.0.remove(&lost);
+    let storage: Arc<dyn Storage> = Arc::new(image.storage());
+    let options = RepairOptions::new().storage(Arc::clone(&storage));
+    let report = stratalog::repair(DIR, &options).unwrap();
+    assert!(!report.found().is_sound());
+    let log = tiny(storage).open(DIR).unwrap();
+    let kept = read_rows(&log).unwrap();
+    let kept: Vec<_> = kept.into_iter().map(|row| row.record).collect();
+    assert_eq!(kept, [&all[..1], &all[2..]].concat());
+    assert!(log.get(at(1)).unwrap().is_none() && log.get(at(3)).unwrap().is_some());
 }
