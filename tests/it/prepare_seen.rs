@@ -253,12 +253,14 @@ fn what_a_crash_leaves_behind_rolls_is_no_damage() {
 fn a_roll_while_the_log_is_verified_is_no_damage() {
     let storage = HookStorage::default();
     let log = tiny(Arc::new(storage.clone())).segment_bytes(SMALL_SEGMENT_BYTES as u64);
-    let log = log.open(DIR).unwrap();
+    let log = log.durability(Durability::Written).open(DIR).unwrap();
     append_all(&log, &[large(0)]);
     log.maintain().unwrap();
     let writer = log.clone();
     storage.before(Op::Open, "00000002.next", move || {
-        append_all(&writer, &[Record::new("at the end"), large(1), large(2)]);
+        append_all(&writer, &[Record::new("at the end"), large(1)]);
+        writer.sync().unwrap();
+        append_all(&writer, &[large(2)]);
     });
     let options = VerifyOptions::new().storage(Arc::new(storage.clone()));
     let report = stratalog::verify(DIR, &options).unwrap();
