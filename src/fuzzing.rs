@@ -103,7 +103,9 @@ pub fn name(name: &OsStr) -> Option<String> {
         Name::Segment { base_offset, segment_id } => Some(names::segment(base_offset, segment_id)),
         Name::Index { base_offset, segment_id } => Some(names::index(base_offset, segment_id)),
         Name::Prepared { segment_id } => Some(names::prepared(segment_id)),
-        Name::Lock | Name::Manifest | Name::ManifestNext => name.to_str().map(str::to_owned),
+        Name::Lock | Name::Manifest | Name::ManifestNext | Name::SegmentNext => {
+            name.to_str().map(str::to_owned)
+        }
     }
 }
 
