@@ -1,4 +1,7 @@
 //! Having the next segments ready before a roll needs them.
+//!
+//! The writer is locked meanwhile, since the list of segments must not change. So who writes just
+//! then waits for these syncs, as for those of a roll; who only fills memory does not.
 
 use crate::commit::Commit;
 use crate::commit::waiters::News;
