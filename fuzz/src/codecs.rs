@@ -8,9 +8,9 @@ use crate::support::image::DIR;
 use crate::support::image::tiny;
 use crate::support::replica::shipped;
 use std::sync::Arc;
+use stratalog::fuzzing;
 use stratalog::storage::MemoryStorage;
 use stratalog::{ErrorKind, Offset, Seek};
-use stratalog::fuzzing;
 
 /// Seed, then a frame: its header and the records in its body.
 pub fn frame(data: &[u8]) {

@@ -22,8 +22,7 @@ pub fn repair(data: &[u8]) {
     let shared = || Arc::new(storage.clone());
     let looked = stratalog::verify(DIR, &VerifyOptions::new().storage(shared()));
     assert!(Image::of(&storage) == image, "verifying changed something");
-    let repaired =
-        stratalog::repair(DIR, &RepairOptions::new().storage(shared()).keep(keep));
+    let repaired = stratalog::repair(DIR, &RepairOptions::new().storage(shared()).keep(keep));
     let report = match (looked, repaired) {
         (Ok(looked), Ok(repaired)) => {
             assert_eq!(looked.damage(), repaired.found().damage());
@@ -41,15 +40,27 @@ pub fn repair(data: &[u8]) {
     };
     let log = match options(shared()).open(DIR) {
         Ok(log) => log,
+        // A manifest that lies with a checksum that fits: docs/RELIABILITY.md, what is not covered.
+        Err(error) if damage.forged => {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+            return;
+        }
         Err(error) => panic!("repaired, and does not open: {error:?}\n{report}"),
     };
     if damage.forged {
         return;
     }
+    let loses_header = report.to_string().contains("header of the segment");
     for entry in log.iter(Seek::Start).unwrap() {
         let entry = entry.unwrap_or_else(|error| panic!("{error:?}\n{report}"));
         let nth = usize::try_from(entry.offset().get()).unwrap();
         let truth = world.rows.get(nth);
-        assert!(damage.exchanged || truth == Some(&Row::from(&entry)), "{report}");
+        let found = Row::from(&entry);
+        // Where the header of a segment is damaged, nothing vouches for the time of a lone frame.
+        let is_true = truth.is_some_and(|truth| match loses_header {
+            true => truth.record == found.record,
+            false => *truth == found,
+        });
+        assert!(damage.exchanged || is_true, "{nth}: {found:?}, not {truth:?}\n{report}");
     }
 }

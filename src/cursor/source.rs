@@ -178,6 +178,8 @@ impl Source {
             return Ok(span);
         };
         let end = window.end_offset();
+        // Before the records are looked at: an error leads no further, whatever the frame claims.
+        span.end = end;
         for placed in Records::new(window.body(&frame), header) {
             let placed = placed.map_err(|why| self.malformed(&span, span.base, why))?;
             if placed.offset >= end {
@@ -185,7 +187,6 @@ impl Source {
                 break;
             }
         }
-        span.end = end;
         Ok(span)
     }
 

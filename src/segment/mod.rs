@@ -39,6 +39,7 @@ pub(crate) use recover::Role;
 pub(crate) use recover::Tail;
 pub(crate) use recover::TailScan;
 pub(crate) use recover::decide;
+pub(crate) use recover::marks_behind;
 pub(crate) use recover::scan_tail;
 pub(crate) use scan::Damage;
 pub(crate) use scan::Scan;

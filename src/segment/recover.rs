@@ -256,7 +256,7 @@ pub(crate) fn scan_tail(
 }
 
 /// The highest durable mark behind damage. A header is enough: it was written whole.
-fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> {
+pub(crate) fn marks_behind(scan: &mut Scan<'_>, damage: &Damage) -> Result<Option<Offset>> {
     let mut highest = None;
     let mut damage = *damage;
     while let Some((position, header)) = scan.resume_behind(&damage)? {

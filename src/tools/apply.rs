@@ -50,7 +50,10 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
     consumers::take_back_to(dir, plan.manifest.log_id, end)?;
     let first_id = plan.manifest.next_segment_id;
     let count = plan.parts.iter().filter(|part| part.fate != Fate::Keep).count() as u64;
-    let next_segment_id = first_id.saturating_add(count);
+    let Some(next_segment_id) = first_id.checked_add(count) else {
+        let what = "no segment can be written anew, for there is no number left for one";
+        return Err(Error::new(ErrorKind::Corrupt, what).with_path(dir.path()));
+    };
     let before = Manifest { next_segment_id, closed: false, ..plan.manifest.clone() };
     replace(dir, &before)?;
 

@@ -50,14 +50,12 @@ pub(super) fn by_manifest(
         }
         seen.push(Seen { row: *row, file, content });
     }
-    let mark = mark(&manifest, &seen);
-    let mut parts = Vec::new();
-    let mut is_wrong = false;
-    for one in &seen {
-        let part = judge(dir, one, mark, report);
-        is_wrong |= part.fate == Fate::Keep && part.row != one.row;
-        check_index(dir, one, report)?;
-        parts.push(part);
+    let (before, durable) = (report.clone(), mark(&manifest, &seen));
+    let (mut parts, mut is_wrong) = judge_all(dir, &seen, durable, report)?;
+    if report.damage != before.damage {
+        // It is not recovered, so no torn tail is cut off: all that the manifest names stays.
+        *report = before;
+        (parts, is_wrong) = judge_all(dir, &seen, durable.max(manifest.end_offset()), report)?;
     }
     seal_what_is_proven(&mut parts);
     parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
@@ -128,6 +126,24 @@ fn mark(manifest: &Manifest, seen: &[Seen<'_>]) -> Offset {
     mark
 }
 
+/// What becomes of the segments, and whether the manifest says something else of one that stays.
+fn judge_all(
+    dir: &Dir,
+    seen: &[Seen<'_>],
+    mark: Offset,
+    report: &mut VerifyReport,
+) -> Result<(Vec<Part>, bool)> {
+    let mut parts = Vec::new();
+    let mut is_wrong = false;
+    for one in seen {
+        let part = judge(dir, one, mark, report);
+        is_wrong |= part.fate == Fate::Keep && part.row != one.row;
+        check_index(dir, one, report)?;
+        parts.push(part);
+    }
+    Ok((parts, is_wrong))
+}
+
 /// What becomes of one segment.
 fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) -> Part {
     let Seen { row, file, content } = seen;
@@ -187,6 +203,9 @@ impl Seen<'_> {
         };
         if file.header.is_none() {
             return Some("the header of the segment is damaged".to_owned());
+        }
+        if self.row.state == RowState::Active && file.size < self.row.byte_len {
+            return Some("the file is shorter than the manifest says".to_owned());
         }
         let has_name = (file.id, file.base) == (self.row.segment_id, self.row.base_offset);
         (!has_name).then(|| format!("the segment is in the file {}", file.name))

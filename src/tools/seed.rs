@@ -3,6 +3,10 @@
 //! The checksum of a frame's header begins with the seed, and a CRC can be run backwards: from the
 //! checksum and the bytes it covers follows the seed. That there is a frame at all is told by the
 //! checksum of its body, which does not depend on the seed.
+//!
+//! A damaged header leads to some seed as well, so one that two frames agree on is preferred. Of a
+//! lone frame nothing vouches for the header but that its body follows it: its append time may be
+//! wrong.
 
 use crate::error::Result;
 use crate::format::bytes;
@@ -25,6 +29,7 @@ pub(super) fn find(file: &Handle, base: Offset) -> Result<Option<u32>> {
     let read = file.read(&mut block, 0)?;
     block.truncate(read);
     let mut left = CHECK_BYTES;
+    let mut seeds = Vec::new();
     let step = usize::try_from(ALIGNMENT).unwrap_or(8);
     for (nth, bytes) in block.windows(FRAME_HEADER_LEN).step_by(step).enumerate() {
         if !FrameHeader::may_begin(bytes, base) {
@@ -40,10 +45,13 @@ pub(super) fn find(file: &Handle, base: Offset) -> Result<Option<u32>> {
         let start = (nth * step + FRAME_HEADER_LEN) as u64;
         let mut body = vec![0; usize::try_from(body_len).unwrap_or_default()];
         if file.read(&mut body, start)? == body.len() && bytes::crc(0, &body) == header.body_crc {
-            return Ok(Some(seed));
+            if seeds.contains(&seed) {
+                return Ok(Some(seed));
+            }
+            seeds.push(seed);
         }
     }
-    Ok(None)
+    Ok(seeds.first().copied())
 }
 
 /// The seed that makes the checksum of a header agree.

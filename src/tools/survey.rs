@@ -128,7 +128,7 @@ pub(super) struct Content {
     pub(super) records: u64,
     pub(super) times: Option<(Timestamp, Timestamp)>,
     pub(super) has_holes: bool,
-    /// The highest durable mark of a sound frame.
+    /// The highest durable mark of a sound frame, or behind damage.
     pub(super) mark: Offset,
     /// The first of them; the last one stands for the rest.
     pub(super) flaws: Vec<Flaw>,
@@ -192,6 +192,7 @@ impl Content {
                 self.end_position = position + header.frame_len();
                 self.end = header.end_offset().min(stretch.end.unwrap_or(Offset::MAX));
             }
+            Found::Mark(mark) => self.mark = self.mark.max(mark),
             Found::Flaw { position, offsets, why } => {
                 let what = format!("records are damaged ({why})");
                 if self.flaws.len() < FLAWS_MAX {

@@ -8,6 +8,7 @@ use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::segment::MAX_SEGMENT_LEN;
 use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::segment;
 use crate::segment::Damage;
 use crate::segment::Records;
 use crate::segment::Scan;
@@ -36,6 +37,8 @@ pub(super) enum Found<'a> {
         header: FrameHeader,
         body: &'a [u8],
     },
+    /// What a frame behind the first damage says was durable, wherever it lies: opening goes by it.
+    Mark(Offset),
     /// The offsets that are missing at a position.
     Flaw {
         position: u64,
@@ -64,6 +67,7 @@ pub(super) fn walk(
     let mut since = Timestamp::MIN;
     let mut expected = stretch.base;
     let mut looked_twice_at = 0;
+    let mut has_looked_behind = false;
     loop {
         let (damage, resumed) = match scan.step()? {
             Step::End => return Ok(()),
@@ -95,6 +99,14 @@ pub(super) fn walk(
             continue;
         }
         let (position, why) = (damage.position, damage.why);
+        if !has_looked_behind {
+            has_looked_behind = true;
+            let mut behind =
+                Scan::new(file, stretch.seed, stretch.end_position, (position, damage.offset));
+            if let Some(mark) = segment::marks_behind(&mut behind, &damage)? {
+                show(Found::Mark(mark))?;
+            }
+        }
         let next = match resumed {
             Some(()) => scan.resume_at(&damage)?,
             None => scan.resume_behind(&damage)?,
