@@ -7,7 +7,10 @@ use crate::format::manifest::RowState;
 use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment;
+use crate::segment::Scan;
+use crate::segment::Step;
 use crate::storage::Dir;
+use crate::storage::OpenMode;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
 use crate::tools::plan::Plan;
@@ -29,6 +32,8 @@ struct Seen<'a> {
     row: Row,
     file: Option<(&'a SegmentFile, u32)>,
     content: Content,
+    /// Whether opening finds what is behind the end that the manifest states.
+    goes_on: bool,
 }
 
 /// Holds the segments against a sound manifest.
@@ -48,7 +53,11 @@ pub(super) fn by_manifest(
         if is_hole(row) && file.is_some() {
             content.end = row.end_offset;
         }
-        seen.push(Seen { row: *row, file, content });
+        let goes_on = match &file {
+            Some((file, seed)) => goes_on(dir, row, file, *seed, &content)?,
+            None => true,
+        };
+        seen.push(Seen { row: *row, file, content, goes_on });
     }
     let (before, durable) = (report.clone(), mark(&manifest, &seen));
     let (mut parts, mut is_wrong) = judge_all(dir, &seen, durable, report)?;
@@ -102,6 +111,25 @@ fn find_file<'a>(
     Ok(seed_of(dir, file)?.map(|seed| (file, seed)))
 }
 
+/// Whether an active segment, in which nothing is damaged, is none either for who begins to read at
+/// the end that the manifest states, as opening does.
+fn goes_on(dir: &Dir, row: &Row, file: &SegmentFile, seed: u32, content: &Content) -> Result<bool> {
+    if row.state != RowState::Active || !content.flaws.is_empty() || content.rest.is_some() {
+        return Ok(true);
+    }
+    let file = dir.open(&file.name, OpenMode::Read)?;
+    let size = file.size()?;
+    if size < row.byte_len {
+        return Ok(true);
+    }
+    let mut scan = Scan::new(&file, seed, size, (row.byte_len, row.end_offset));
+    // Zeros behind the last frame are no damage.
+    Ok(match scan.step()? {
+        Step::Damage(_) => scan.last_written_from(row.byte_len)?.is_none(),
+        Step::Frame { .. } | Step::End => true,
+    })
+}
+
 /// Whether nothing of it is left, on purpose.
 fn is_hole(row: &Row) -> bool {
     let is_empty = row.byte_len == SEGMENT_HEADER_LEN as u64 && row.record_count == 0;
@@ -146,7 +174,7 @@ fn judge_all(
 
 /// What becomes of one segment.
 fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) -> Part {
-    let Seen { row, file, content } = seen;
+    let Seen { row, file, content, .. } = seen;
     let path = dir.path_of(&names::segment(row.base_offset, row.segment_id));
     let is_sealed = row.state == RowState::Sealed;
     let known_end = if is_sealed { row.end_offset } else { row.end_offset.min(mark) };
@@ -207,13 +235,16 @@ impl Seen<'_> {
         if self.row.state == RowState::Active && file.size < self.row.byte_len {
             return Some("the file is shorter than the manifest says".to_owned());
         }
+        if !self.goes_on {
+            return Some("the manifest says that another offset stands at its end".to_owned());
+        }
         let has_name = (file.id, file.base) == (self.row.segment_id, self.row.base_offset);
         (!has_name).then(|| format!("the segment is in the file {}", file.name))
     }
 
     /// What is missing of a segment that is there, and that no crash explains.
     fn flaws(&self, mark: Offset, known_end: Offset) -> Vec<Flaw> {
-        let Self { row, file, content } = self;
+        let Self { row, file, content, .. } = self;
         let is_sealed = row.state == RowState::Sealed;
         let limit = if is_sealed { row.end_offset } else { mark };
         let is_lost = |flaw: &&Flaw| flaw.offsets.start < limit;
