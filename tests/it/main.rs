@@ -56,6 +56,7 @@ mod refused_roll;
 mod regression;
 mod repair;
 mod repair_crash;
+mod repair_forged;
 mod retention;
 mod roll;
 #[cfg(stratalog_bugs)]
