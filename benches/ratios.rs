@@ -12,6 +12,8 @@ mod beside;
 mod replication;
 #[path = "support/rewriting.rs"]
 mod rewriting;
+#[path = "support/rolls.rs"]
+mod rolls;
 #[path = "support/rows.rs"]
 mod rows;
 mod support;
@@ -57,7 +59,7 @@ fn main() {
     let words = words.collect::<Vec<_>>();
     // `cargo bench -- append` is meant for the other benchmarks.
     let is_wanted = |name: &'static str| words.iter().all(|word| name.contains(word.as_str()));
-    if !["ratios", "compaction", "beside", "cuts"].into_iter().any(is_wanted) {
+    if !["ratios", "compaction", "beside", "cuts", "rolls"].into_iter().any(is_wanted) {
         return;
     }
     table::heading();

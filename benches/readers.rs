@@ -1,5 +1,5 @@
-//! Measures readers: how soon they see what is appended, what that costs the writer, and what it
-//! costs to read backwards. Prints a table in Markdown.
+//! Measures readers: how soon they see what is appended, what that and waking many of them costs
+//! the writer, and what it costs to read backwards. Prints a table in Markdown.
 //!
 //! Where a ratio counts, both sides alternate in one run, and the medians are compared.
 
@@ -30,11 +30,12 @@ const WAITERS: usize = 200;
 
 fn main() {
     let words: Vec<_> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts: [(&str, fn()); 4] = [
+    let parts: [(&str, fn()); 5] = [
         ("readers/delays", delays),
         ("readers/races", races),
         ("readers/backward", backward),
         ("readers/idle", idle),
+        ("readers/wake", wake),
     ];
     let wanted = parts.iter().filter(|(name, _)| words.iter().all(|word| name.contains(word)));
     let wanted: Vec<_> = wanted.collect();
@@ -131,6 +132,17 @@ fn idle() {
     let share = spent.as_secs_f64() / time.as_secs_f64() * 100.0;
     let goal = Some(("<= 0.1 %".to_owned(), share <= 0.1));
     row(&format!("CPU of an idle log, {WAITERS} threads wait"), "%", share, goal);
+}
+
+fn wake() {
+    for tasks in [1_000, 10_000] {
+        let tasks = if is_smoke() { tasks / 100 } else { tasks };
+        let rounds: Vec<_> = (0..rounds()).map(|_| following::wake(tasks)).collect();
+        let woke = middle(rounds.iter().map(|(woke, _)| micros(*woke)).collect());
+        let alone = middle(rounds.iter().map(|(_, alone)| micros(*alone)).collect());
+        row(&format!("append that wakes {tasks} tasks"), "us", woke, None);
+        row("the next one, which wakes nobody", "us", alone, None);
+    }
 }
 
 fn row(name: &str, unit: &str, found: f64, goal: Option<(String, bool)>) {

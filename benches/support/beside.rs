@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-use stratalog::{Compaction, Durability, Log, Progress};
+use stratalog::{Compaction, Durability, Log, Maintenance, Progress};
 
 /// What appends took alone and beside a run, one time for each.
 #[derive(Default)]
@@ -58,7 +58,7 @@ pub(crate) fn measure(
     let (dir, pace) = (scratch(), Arc::new(Pace::default()));
     let told = Arc::clone(&pace);
     let compaction = Compaction::new().progress(move |progress| told.pause(progress));
-    let log = open(dir.path(), compaction);
+    let log = open(dir.path(), compaction, Maintenance::Background);
     fill(&log, keys);
     let mut found = Beside::default();
     // A round that counts for nothing.

@@ -2,10 +2,13 @@
 
 use crate::support::begun;
 use crate::support::scratch;
+use crate::support::timed;
 use crate::support::value;
+use std::future::Future;
 use std::hint;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 use stratalog::{Cursor, Durability, Log, Options, Seek};
@@ -204,6 +207,24 @@ pub(crate) fn idle(waiters: usize, time: Duration) -> Duration {
         log.append("wakes them").unwrap();
         spent
     })
+}
+
+/// How long an append takes that wakes so many tasks, each with a cursor of its own, and how long
+/// one that wakes nobody.
+pub(crate) fn wake(tasks: usize) -> (Duration, Duration) {
+    let (dir, value) = (scratch(), value(RECORD_BYTES));
+    let log = begun(dir.path(), Options::new().durability(Durability::Buffered), &value);
+    let mut cursors: Vec<_> = (0..tasks).map(|_| log.cursor(Seek::End).unwrap()).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let waits = cursors.iter_mut().map(|cursor| Box::pin(cursor.wait_async()));
+    let mut waits: Vec<_> = waits.collect();
+    for wait in &mut waits {
+        assert!(wait.as_mut().poll(&mut context).is_pending());
+    }
+    let append = || timed(|| log.append(&value).unwrap());
+    let (woke, alone) = (append(), append());
+    assert!(waits.iter_mut().all(|wait| wait.as_mut().poll(&mut context).is_ready()));
+    (woke, alone)
 }
 
 fn cpu_time() -> Duration {

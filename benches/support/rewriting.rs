@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use stratalog::{Compaction, Durability, Log, Options, Record};
+use stratalog::{Compaction, Durability, Log, Maintenance, Options, Record};
 
 /// The best size on this disk, of those from 64 KiB to 1 MiB.
 const WRITE_BYTES: usize = 256 << 10;
@@ -32,7 +32,8 @@ pub(crate) struct Compacted {
 /// records. Nothing is left to be written when either side begins, and memory is at hand.
 pub(crate) fn compact(keys: u64, map_bytes: u64) -> Compacted {
     let dir = scratch();
-    let log = open(dir.path(), Compaction::new().map_bytes(map_bytes));
+    // No run of the log's own begins while it is filled.
+    let log = open(dir.path(), Compaction::new().map_bytes(map_bytes), Maintenance::Manual);
     fill(&log, keys);
     let bytes = segments(dir.path()).iter().sum::<u64>();
     sync(dir.path());
@@ -53,9 +54,9 @@ pub(crate) fn compact(keys: u64, map_bytes: u64) -> Compacted {
     Compacted { bytes, took, limit, runs, records_left: scan(&log) }
 }
 
-pub(crate) fn open(dir: &Path, compaction: Compaction) -> Log {
-    let options = Options::new().durability(Durability::Written).compaction(compaction);
-    options.open(dir).unwrap()
+pub(crate) fn open(dir: &Path, compaction: Compaction, maintenance: Maintenance) -> Log {
+    let options = Options::new().durability(Durability::Written).maintenance(maintenance);
+    options.compaction(compaction).open(dir).unwrap()
 }
 
 /// In batches of a frame each; all of it in sealed segments.

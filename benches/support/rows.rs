@@ -1,11 +1,13 @@
-//! Rows about compaction, appends beside it, and cuts of small and large logs. Each can be asked
-//! for alone: `cargo bench --bench ratios -- compaction`, or `beside`, or `cuts`.
+//! Rows about compaction, appends beside it, cuts of small and large logs, and rolls. Each can be
+//! asked for alone: `cargo bench --bench ratios -- compaction`, or `beside`, `cuts`, `rolls`.
 //!
 //! `STRATALOG_CUT_GIB=10` makes the large log as large as that; the default is 1.
 
 use crate::beside;
 use crate::rewriting;
 use crate::rewriting::Compacted;
+use crate::rolls;
+use crate::rolls::Rolls;
 use crate::support::is_smoke;
 use crate::support::scaled;
 use crate::support::scratch;
@@ -34,10 +36,11 @@ const BESIDE_KEYS: u64 = 2_000_000;
 const BUFFERED_COUNT: u64 = 1_000_000;
 const SYNCED_COUNT: u64 = 2_000;
 const SMALL_BYTES: u64 = 1 << 20;
+const ROLLED_COUNT: u64 = 20_000_000;
 
 /// What can be asked for by name.
-pub(crate) const ALL: [(&str, fn()); 3] =
-    [("compaction", compaction), ("beside", appends), ("cuts", cuts)];
+pub(crate) const ALL: [(&str, fn()); 4] =
+    [("compaction", compaction), ("beside", appends), ("cuts", cuts), ("rolls", rolls)];
 
 /// One round before, so that no side meets memory that was never touched.
 fn compaction() {
@@ -99,6 +102,23 @@ fn cuts() {
     let (half, its) = (large.records() / 2, small.records() / 2);
     let pair = Pair { ours: micros(large.delete(half)), limit: micros(small.delete(its)) };
     row(&format!("delete_before, half, its files too, of a log {name}"), "us", &pair, None);
+}
+
+/// What other ways to begin a segment would be worth; the limit is the log as it is.
+fn rolls() {
+    let segment_bytes = if is_smoke() { 64 << 10 } else { 64 << 20 };
+    let count = scaled(ROLLED_COUNT);
+    let ways = [Rolls::AsTheyAre, Rolls::NoSyncs, Rolls::Reuse, Rolls::Both];
+    for batch in [1, 64] {
+        let round = |rolls| millions(count, rolls::append(rolls, batch, count, segment_bytes));
+        let rounds = (0..rounds()).map(|_| ways.map(round)).collect::<Vec<_>>();
+        let rate = |way| middle(rounds.iter().map(|round| *round.get(way).unwrap()).collect());
+        for (nth, way) in ways.iter().enumerate().skip(1) {
+            let pair = Pair { ours: rate(nth), limit: rate(0) };
+            let name = format!("append, buffered, batches of {batch}, retention, rolls: {way:?}");
+            row(&format!("{name} (limit: as they are)"), "M/s", &pair, None);
+        }
+    }
 }
 
 /// A log that is cut at both ends.

@@ -41,6 +41,7 @@ impl<'a> Records<'a> {
         }
     }
 
+    #[inline]
     fn step(&mut self) -> Result<Placed<'a>, DecodeError> {
         let at = self.body_len - self.reader.remaining();
         let record = record::decode(&mut self.reader)?;
@@ -62,6 +63,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Result<Placed<'a>, DecodeError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.reader.is_empty() {
             return None;
