@@ -69,8 +69,8 @@ fn in_the_background_runs_follow_each_other_until_all_is_done() {
     assert_eq!(rows(&log), (400..600).collect::<Vec<_>>());
 }
 
-/// Also a run by hand that nothing else would follow. It holds on until the keeper, woken by another
-/// segment, has seen that there is nothing to do.
+/// Also a run by hand that nothing else would follow. It holds on until the keeper, which another
+/// segment wakes, has seen that there is nothing to do.
 #[test]
 fn in_the_background_a_run_by_hand_that_was_full_is_gone_on_with() {
     let clock = ManualClock::at(secs(1000));
