@@ -54,6 +54,12 @@ impl SegmentHeader {
         zerocopy::transmute!(RawSegmentHeader { covered, crc: crc.into() })
     }
 
+    /// The seed that the header states which `bytes` begin with, sound or not.
+    pub(crate) fn stated_seed(bytes: &[u8]) -> Option<u32> {
+        let (raw, _) = RawSegmentHeader::ref_from_prefix(bytes).ok()?;
+        Some(raw.covered.seed.get())
+    }
+
     /// Decodes the header that `bytes` begin with.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         Preamble::check(bytes, MAGIC)?;

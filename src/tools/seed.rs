@@ -4,15 +4,17 @@
 //! checksum and the bytes it covers follows the seed. That there is a frame at all is told by the
 //! checksum of its body, which does not depend on the seed.
 //!
-//! A damaged header leads to some seed as well, so one that two frames agree on is preferred. Of a
-//! lone frame nothing vouches for the header but that its body follows it: its append time may be
-//! wrong.
+//! A damaged header leads to some seed as well. So two have to agree: two frames, or one and what
+//! is left of the segment's header. Of a lone frame its place has to vouch for its offset, at which
+//! the segment begins; its append time may be wrong.
 
 use crate::error::Result;
 use crate::format::bytes;
 use crate::format::frame::ALIGNMENT;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
+use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::format::segment::SegmentHeader;
 use crate::storage::Handle;
 use crate::units::Offset;
 
@@ -29,7 +31,9 @@ pub(super) fn find(file: &Handle, base: Offset) -> Result<Option<u32>> {
     let read = file.read(&mut block, 0)?;
     block.truncate(read);
     let mut left = CHECK_BYTES;
-    let mut seeds = Vec::new();
+    // What the damaged header says may be right.
+    let mut seeds: Vec<u32> = SegmentHeader::stated_seed(&block).into_iter().collect();
+    let mut lone = None;
     let step = usize::try_from(ALIGNMENT).unwrap_or(8);
     for (nth, bytes) in block.windows(FRAME_HEADER_LEN).step_by(step).enumerate() {
         if !FrameHeader::may_begin(bytes, base) {
@@ -49,9 +53,12 @@ pub(super) fn find(file: &Handle, base: Offset) -> Result<Option<u32>> {
                 return Ok(Some(seed));
             }
             seeds.push(seed);
+            if nth * step == SEGMENT_HEADER_LEN && header.base_offset == base {
+                lone = Some(seed);
+            }
         }
     }
-    Ok(seeds.first().copied())
+    Ok(lone)
 }
 
 /// The seed that makes the checksum of a header agree.

@@ -24,7 +24,7 @@ const SEED: &str = "STRATALOG_READER_SEED";
 /// How long, for each durability; `STRATALOG_READER=minute` asks for that.
 fn duration() -> Duration {
     let asked = env::var("STRATALOG_READER").is_ok_and(|asked| asked == "minute");
-    Duration::from_secs(if asked { 30 } else { 2 })
+    Duration::from_secs(if asked { 60 } else { 2 })
 }
 
 #[test]

@@ -141,6 +141,36 @@ fn two_frames_that_agree_tell_the_seed() {
     assert_eq!(report.damage().last().unwrap().offsets, at(0)..at(1), "{report}");
 }
 
+/// A frame alone follows from any seed. What vouches for it is the seed that a damaged header still
+/// has, or its place.
+#[test]
+fn a_lone_frame_needs_a_witness() {
+    const SEED_AT: u64 = 12;
+    const CRC_AT: u64 = 70;
+    let cases: [(&str, u64, &[u64], usize); 5] = [
+        ("the header has the seed", CRC_AT, &[], 2),
+        ("so the second frame may stand alone", CRC_AT, &[position(0) + 42], 1),
+        ("two frames agree", SEED_AT, &[], 2),
+        ("the second has no witness", SEED_AT, &[position(0) + 42], 0),
+        ("the first has its place", SEED_AT, &[position(1) + 42], 1),
+    ];
+    for (what, header, others, survive) in cases {
+        let (name, mut bytes) = segment(1, 0, &VALUES[..2]);
+        flip(&mut bytes, header);
+        others.iter().for_each(|place| flip(&mut bytes, *place));
+        let row = Row { id: 1, base: 0, end: 2, byte_len: position(2), state: SEALED };
+        let report = verify(&image(CLOSED, &[row], &[(name, bytes)]).storage());
+        assert_eq!(report.records(), survive as u64, "{what}: {report}");
+    }
+    // And then the place is not its own.
+    let (name, mut bytes) = segment(1, 0, &VALUES[..1]);
+    flip(&mut bytes, SEED_AT);
+    flip(&mut bytes, position(0) + 8);
+    let row = Row { id: 1, base: 0, end: 1, byte_len: position(1), state: SEALED };
+    let report = verify(&image(CLOSED, &[row], &[(name, bytes)]).storage());
+    assert_eq!(report.records(), 0, "{report}");
+}
+
 #[test]
 fn a_log_without_numbers_for_segments_is_not_repaired() {
     let id = u64::MAX - 1;
