@@ -26,10 +26,8 @@
 //! - The target is a checkpoint of this log that nobody has changed: the manifest says so, and
 //!   every other change of a manifest takes that back.
 //! - The target is locked, and the files of the log are pinned, from before the look at the log.
-//! - A file with more than one name is never written to again. A segment that has gone from the
-//!   log may be used for another one only if nothing is pinned and [`File::name_count`] is 1.
-//!
-//! [`File::name_count`]: crate::storage::File::name_count
+//! - A file with more than one name is never written to again: no file of a segment that has gone
+//!   is ever used for another one.
 
 mod positions;
 mod target;

@@ -136,7 +136,7 @@ impl Drop for Followed {
     }
 }
 
-/// Never by maps: the writer may use a file for another segment as soon as its own readers are
-/// through with it, and knows nothing of those elsewhere. What is read by calls is a copy whose
-/// checksum is that of what is shown.
+/// Never by maps: what another process does to a file is not in this one's hands, and a file that
+/// is cut short under a map is a signal. What is read by calls is a copy whose checksum is that of
+/// what is shown.
 const READING: Reading = Reading { mode: ReadMode::Pread, map_len: 0 };

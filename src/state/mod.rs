@@ -113,7 +113,7 @@ struct Garbage {
     pins: usize,
 }
 
-/// While it is there no file goes that [`Segments::state`] names afterwards, nor is it used again.
+/// While it is there no file goes that [`Segments::state`] names afterwards.
 #[derive(Debug)]
 pub(crate) struct Pin<'a>(&'a Segments);
 

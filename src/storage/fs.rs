@@ -179,10 +179,6 @@ impl File for FsFile {
         Ok(self.file.metadata()?.len())
     }
 
-    fn name_count(&self) -> io::Result<u64> {
-        platform::name_count(&self.file)
-    }
-
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
         // The system refuses an empty map.
         if len == 0 {
@@ -268,7 +264,7 @@ mod platform {
     use std::io;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     use std::num::NonZeroU64;
-    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
     use std::path::Path;
 
     pub(super) fn refuse_to_follow_or_wait(options: &mut OpenOptions) {
@@ -283,10 +279,6 @@ mod platform {
 
     pub(super) fn write_at(file: &File, buf: &[u8], position: u64) -> io::Result<usize> {
         file.write_at(buf, position)
-    }
-
-    pub(super) fn name_count(file: &File) -> io::Result<u64> {
-        Ok(file.metadata()?.nlink())
     }
 
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
@@ -351,10 +343,6 @@ mod platform {
 
     pub(super) fn write_at(file: &File, buf: &[u8], position: u64) -> io::Result<usize> {
         file.seek_write(buf, position)
-    }
-
-    pub(super) fn name_count(_file: &File) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn sync_dir(_path: &Path) -> io::Result<()> {

@@ -179,16 +179,6 @@ pub trait File: Debug + Send + Sync {
     /// Any I/O error.
     fn size(&self) -> io::Result<u64>;
 
-    /// How many names the file has. What is written to a file with more than one is seen under all
-    /// of them, so it is never used again for something else.
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported`, as by default, if nobody can tell: there may be more than one then.
-    fn name_count(&self) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     /// A read-only view of the first `len` bytes, which may reach beyond the end of the file: bytes
     /// written later appear in it. `None` if this file cannot be mapped; then it is read with
     /// [`read_at`](File::read_at). The log only looks at bytes it knows to be written.

@@ -69,21 +69,6 @@ fn check_link(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(unix)]
-#[test]
-fn a_file_knows_how_many_names_it_has() {
-    let place = tempfile::tempdir().unwrap();
-    let storage = FsStorage::new();
-    let (from, to) = (place.path().join("from"), place.path().join("to"));
-    create(&storage, &from, b"one").unwrap();
-    let file = storage.open(&from, OpenMode::Read).unwrap();
-    assert_eq!(file.name_count().unwrap(), 1);
-    storage.link(&from, &to).unwrap();
-    assert_eq!(file.name_count().unwrap(), 2);
-    storage.remove(&from).unwrap();
-    assert_eq!(file.name_count().unwrap(), 1);
-}
-
 fn check_create_dir(storage: &dyn Storage, place: &Path) -> io::Result<()> {
     let path = place.join("a/b/../c");
     storage.create_dir(&place.join("a/b"))?;
