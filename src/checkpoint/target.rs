@@ -52,6 +52,8 @@ impl Target {
             _ => Error::io("cannot lock", &path, error),
         })?;
         check_listed(dir)?;
+        // Names that were put there by who was cut off may not be durable, and are relied on.
+        dir.sync()?;
         let manifest = manifest::read(dir)?.unwrap_or(Manifest {
             log_id,
             closed: false,

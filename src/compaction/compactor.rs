@@ -97,10 +97,8 @@ impl Compactor {
         let running = self.running.lock();
         let ran = self.run_over(&mut |_| ControlFlow::Continue(()));
         drop((running, urgent));
-        if ran.as_ref().is_ok_and(|report| report.end == End::Full) {
-            // Whoever compacts in the background goes on, and has not been told by the log.
-            self.bell.call(Urgency::Soon);
-        }
+        // Whoever compacts in the background goes on, and may have been called while this one ran.
+        self.bell.call(Urgency::Soon);
         ran
     }
 

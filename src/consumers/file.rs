@@ -100,7 +100,11 @@ impl PositionFile {
     }
 
     fn put_once(&mut self, position: Offset) -> Result<(), Failure> {
-        let slot = Slot { sequence: self.slot.sequence + 1, position, ..self.slot };
+        let Some(slot) = self.slot.next(position) else {
+            let what = "the consumer's position has been written as often as it can be; remove it";
+            let error = Error::new(ErrorKind::Corrupt, what).with_path(self.file.path());
+            return Err(Failure::Refused(error));
+        };
         let side = self.counts.other();
         self.write(side, &slot)?;
         (self.counts, self.slot) = (side, slot);

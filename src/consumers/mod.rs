@@ -161,6 +161,8 @@ impl Consumers {
         let file = match PositionFile::open(&self.dir, name, owner)? {
             Some(file) => file,
             None => {
+                // Also if it cannot be opened then, it is there.
+                shelf.is_listed = false;
                 self.create(&mut shelf, name, start(), owner)?;
                 let made = PositionFile::open(&self.dir, name, owner)?;
                 made.ok_or_else(|| missing(&self.dir, name))?
@@ -225,23 +227,6 @@ impl Consumers {
         shelf.known.remove(name);
         self.sync_names(&mut shelf)?;
         Ok(true)
-    }
-
-    /// Takes back to `end` what lies behind it. Until what this gives is dropped, which is when the
-    /// log has been cut, no commit comes in between.
-    ///
-    /// A position that cannot be read does not stop it if it is damaged, since it is of no use any
-    /// more; if it may be readable another time, it does.
-    pub(crate) fn take_back(&self, end: Offset) -> Result<Still<'_>> {
-        let mut shelf = self.shelf.write();
-        if shelf.life == Life::Open {
-            shelf.cut_to = Some(end);
-            self.look_at_all(&mut shelf)?;
-            for (name, consumer) in &shelf.known {
-                consumer.take_back(&self.dir, name, end)?;
-            }
-        }
-        Ok(Still(shelf))
     }
 
     /// Where all consumers stand, and what keeps them there: until it is dropped none comes, goes

@@ -55,7 +55,7 @@ fn ship_once(view: &View, from: Offset, max_bytes: u64) -> Result<(Vec<u8>, Rang
         let Some(span) = loaded else { break };
         let before = out.len();
         put(&mut out, &source, &span, end)?;
-        if before > 0 && out.len() as u64 > max_bytes {
+        if before > 0 && (out.len() as u64 > max_bytes || span.end - from > wire::SPAN_MAX) {
             out.truncate(before);
             break;
         }

@@ -253,6 +253,9 @@ impl Cursor {
     ///
     /// The first such wait for a [`LogReader`](crate::LogReader) starts a thread that looks for
     /// all of them, and ends when the reader and its cursors are gone.
+    ///
+    /// Its errors are those of [`wait`](Cursor::wait), and
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) behind the last offset that a record can have.
     pub fn wait_async(&mut self) -> Wait {
         self.pass_holes();
         Wait::new(self.watch_place())

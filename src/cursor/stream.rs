@@ -5,6 +5,7 @@ use crate::cursor::EntryBuf;
 use crate::cursor::Wait;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::units::Offset;
 use futures_core::Stream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -77,6 +78,11 @@ impl EntryStream {
             let next = self.cursor.next_buf()?;
             if next.is_some() {
                 return Poll::Ready(Ok(next));
+            }
+            if self.cursor.offset() == Offset::MAX {
+                // No record ever comes there.
+                self.ended = true;
+                return Poll::Ready(Ok(None));
             }
             self.wait = Some(self.cursor.wait_async());
         }

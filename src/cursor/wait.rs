@@ -9,6 +9,8 @@ use crate::cursor::Cursor;
 use crate::cursor::pace::REST;
 use crate::cursor::view::Side;
 use crate::cursor::view::View;
+use crate::error::Error;
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::follow::Followed;
 use crate::options::Durability;
@@ -175,6 +177,10 @@ impl Cursor {
 
     /// A waiter for the next record, in the queue of whoever learns of it.
     pub(super) fn watch_place(&mut self) -> Result<Queued> {
+        if self.stand.offset == Offset::MAX {
+            let what = "no record ever comes behind the last offset there can be";
+            return Err(Error::new(ErrorKind::OutOfRange, what).with_offset(Offset::MAX));
+        }
         match &self.view.side {
             Side::Here { commit, mark } => {
                 let (commit, mark) = (Arc::clone(commit), *mark);

@@ -103,10 +103,14 @@ impl FrameHeader {
         Offset::new(self.base_offset.get().saturating_add(self.count.into()))
     }
 
-    /// Everything below had been synced when the frame was closed.
+    /// Everything below had been synced when the frame was closed. A gap that was too large to be
+    /// stated says nothing.
     #[inline]
     pub(crate) fn durable_mark(&self) -> Offset {
-        Offset::new(self.base_offset.get().saturating_sub(self.durable_gap.into()))
+        match self.durable_gap {
+            u32::MAX => Offset::ZERO,
+            gap => Offset::new(self.base_offset.get().saturating_sub(gap.into())),
+        }
     }
 
     /// The bytes from here to where the next frame begins: header, body, padding.

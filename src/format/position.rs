@@ -69,6 +69,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// What is written behind this one; `None` where the numbers end.
+    pub(crate) fn next(self, position: Offset) -> Option<Self> {
+        let sequence = Some(self.sequence + 1).filter(|sequence| *sequence < SEQUENCE_END)?;
+        Some(Self { sequence, position, ..self })
+    }
+
     pub(crate) fn encode(&self) -> [u8; SLOT_LEN] {
         let mut raw = RawSlot {
             preamble: Preamble::new(MAGIC),
@@ -174,7 +180,7 @@ impl RawSlot {
 
 const MAGIC: &[u8; 8] = b"STRATPOS";
 
-/// Never reached by counting.
+/// Never reached by counting, but a file may say so.
 const SEQUENCE_END: u64 = 1 << 63;
 
 const _: () = assert!(size_of::<RawSlot>() == SLOT_LEN);

@@ -12,6 +12,10 @@ use crate::format::frame::padded;
 use crate::units::Offset;
 use crate::units::Timestamp;
 
+/// How many offsets a shipment covers at most. A hole of 40 bytes can fill a segment: without this,
+/// a few kilobytes would make thousands.
+pub(crate) const SPAN_MAX: u64 = 1 << 36;
+
 /// The seed of headers that are in no segment.
 const SEED: u32 = 0;
 

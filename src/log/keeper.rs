@@ -36,7 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 /// And not sooner than that, if nobody calls it.
 const REST: Duration = Duration::from_secs(1);
 
-/// A run of compaction that failed is not tried again sooner: it reads all it read before.
+/// A run of compaction that failed, or was ended, is not tried again sooner: it reads all it read
+/// before.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What one piece of maintenance did.
@@ -236,15 +237,23 @@ impl Keeper {
             return;
         }
         let mut tidy_at = rest.map(|rest| now().saturating_add(rest));
+        let mut reached = None;
         loop {
             match self.compact(&mut |time| self.pause(bell, time, &mut tidy_at)) {
                 Ok(Some(report)) => {
                     for aside in report.left_aside() {
                         self.told_nobody(aside.error().clone());
                     }
-                    if report.is_stopped() || !report.more() {
+                    if report.is_stopped() {
+                        self.last.lock().compact_after = now().saturating_add(TRY_AGAIN);
                         return;
                     }
+                    // What came to the log meanwhile has called, and was not listened to.
+                    let came_to = Some(report.compacted_to());
+                    if !report.more() && reached == came_to {
+                        return;
+                    }
+                    reached = came_to;
                 }
                 Ok(None) => return,
                 Err(error) => {

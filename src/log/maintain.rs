@@ -107,7 +107,8 @@ impl Log {
     /// As [`sync`](Log::sync), and [`compact`](Log::compact) if that was due. Each part is done
     /// whatever became of the others.
     pub fn maintain(&self) -> Result<MaintenanceReport> {
-        self.commit().sync()?;
-        self.0.keeper.run()
+        let synced = self.commit().sync();
+        let report = self.0.keeper.run();
+        synced.and(report)
     }
 }

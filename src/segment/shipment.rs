@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::wire::Fault;
+use crate::format::wire::SPAN_MAX;
 use crate::format::wire::WireFrame;
 use crate::format::wire::WireFrames;
 use crate::segment::records::Records;
@@ -45,7 +46,11 @@ impl<'a> Shipment<'a> {
             if u64::from(frame.header.body_len) > body_max {
                 return Err(too_large(&frame, body_max));
             }
-            let shipped = Shipped::check(&frame, since).map_err(|why| {
+            let first = frames.first().map_or(frame.header, |first: &Shipped<'_>| first.header);
+            let is_far = frame.header.end_offset() - first.base_offset > SPAN_MAX;
+            let why = DecodeError::Malformed("they cover more offsets than a shipment can");
+            let checked = if is_far { Err(why) } else { Shipped::check(&frame, since) };
+            let shipped = checked.map_err(|why| {
                 let offset = Some(frame.header.base_offset);
                 refused(&Fault { why, position: frame.position, offset })
             })?;

@@ -428,3 +428,28 @@ fn a_poisoned_log_can_be_saved() {
     assert_eq!(log.checkpoint(TARGET).unwrap(), at(20));
     check(&tiny(machine.process()).open(TARGET).unwrap(), &records(0..20));
 }
+
+/// What a process left that was killed may not be durable, whatever the next one sees.
+#[test]
+fn a_power_cut_behind_the_checkpoint_after_one_that_was_killed_leaves_one_of_them() {
+    let (whole, log, _) = machine(Target::Earlier);
+    let before = whole.effects();
+    log.checkpoint(TARGET).unwrap();
+    let calls = whole.effects() - before;
+    let new = read_rows(&log).unwrap();
+    drop(log);
+    for (call, second) in (0..=calls).flat_map(|call| (0..=calls + 5).map(move |s| (call, s))) {
+        let (machine, log, old) = machine(Target::Earlier);
+        let mut log = Some(log);
+        for stop in [call, second] {
+            let log = log.take().unwrap_or_else(|| source(&machine));
+            machine.stop_after(stop);
+            drop(log.checkpoint(TARGET));
+            machine.kill();
+        }
+        for crash in [Crash::Prefix(second), Crash::Random(call * 100 + second)] {
+            let story = format!("{call} calls, then {second}, then {crash:?}");
+            check_target(&machine.crash(crash), &old, &new, &story);
+        }
+    }
+}

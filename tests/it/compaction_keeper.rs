@@ -101,6 +101,27 @@ fn in_the_background_a_run_by_hand_that_was_full_is_gone_on_with() {
     until(|| log.stats().compacted_to >= at(600));
 }
 
+/// What is appended while a run is under way calls for nobody who listens.
+#[test]
+fn in_the_background_what_came_during_a_run_is_compacted_by_the_next() {
+    let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+    let inner = Arc::clone(&cell);
+    let site = background(Site::memory(), |compaction| {
+        compaction.dirty_ratio(0.5).progress(move |_| {
+            if let Some(log) = inner.lock().unwrap().take() {
+                (0..200).for_each(|number| drop(log.append(pair("often", number))));
+                log.roll().unwrap();
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    let log = site.open();
+    *cell.lock().unwrap() = Some(log.clone());
+    (0..100).for_each(|number| drop(log.append(pair("often", number))));
+    log.roll().unwrap();
+    until(|| log.stats().compacted_to == at(300));
+}
+
 /// Who opens the log sees by its segments that a run has stopped in the middle of one.
 #[test]
 fn a_run_that_was_full_is_gone_on_with_after_an_open() {

@@ -8,12 +8,16 @@ use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::full;
+use crate::support::image::DIR;
+use crate::support::image::Image;
+use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::tail;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stratalog::storage::OpenMode;
 use stratalog::{ErrorKind, Keep, Kept, Log, Offset, RepairOptions, Retention, Seek};
 
 const SLOTS: [usize; 2] = [0, 4096];
@@ -448,4 +452,52 @@ fn positions_go_back_with_what_is_damaged() {
 
 fn machine_after(machine: &FaultyStorage) -> FaultyStorage {
     machine.crash(Crash::DropUnsynced)
+}
+
+/// Another consumer that cannot be read is no obstacle to who takes one back.
+#[test]
+fn recovery_takes_back_who_leads_and_leaves_who_cannot_be_read() {
+    for (leads, other) in [("a", "b"), ("b", "a")] {
+        let machine = FaultyStorage::memory();
+        let log = tiny(machine.process()).segment_bytes(1 << 20).open(DIR).unwrap();
+        append_all(&log, &tail(10));
+        commit(&log, leads, 10);
+        drop(log.consumer(other).unwrap());
+        machine.kill();
+        drop(log);
+        // The last frame goes bad.
+        let storage = machine.process();
+        let mut image = Image::of(&*storage);
+        let name = image.last();
+        let end = image.bytes(&name).iter().rposition(|byte| *byte != 0).unwrap();
+        let path = Path::new(DIR).join(&name);
+        let file = storage.open(&path, OpenMode::Write).unwrap();
+        file.write_at(&[0xff], end as u64).unwrap();
+        let fault = Fault::new(Op::Open, io::ErrorKind::PermissionDenied);
+        machine
+            .inject(fault.on(if other == "a" { "consumers/a" } else { "consumers/b" }).forever());
+        let log = tiny(machine.process()).segment_bytes(1 << 20).open(DIR).unwrap();
+        assert_eq!(log.end_offset(), at(9));
+        assert_eq!(committed(&log, leads), Some(at(9)));
+        assert_eq!(committed(&log, other), None);
+    }
+}
+
+/// A file says that it has been written nearly 2^63 times.
+#[test]
+fn a_position_that_cannot_be_written_again_is_refused_and_stays() {
+    let (site, path) = seven();
+    let mut bytes = fs::read(&path).unwrap();
+    let latest = SLOTS.into_iter().max_by_key(|slot| bytes[slot + 32..slot + 40].to_vec()).unwrap();
+    let slot = &mut bytes[latest..latest + 64];
+    slot[32..40].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+    let crc = crc32fast::hash(&slot[16..]);
+    slot[12..16].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let log = site.open();
+    let mut consumer = log.consumer("billing").unwrap();
+    consumer.next().unwrap().unwrap();
+    assert_kind(consumer.commit(), ErrorKind::Corrupt);
+    drop(consumer);
+    assert_eq!(log.consumer("billing").unwrap().position(), at(7));
 }

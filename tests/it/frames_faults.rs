@@ -21,7 +21,7 @@ use crate::support::replica::catch_up;
 use crate::support::replica::parse;
 use crate::support::replica::shipped;
 use std::io;
-use stratalog::Durability::{Buffered, Synced};
+use stratalog::Durability::{Buffered, Synced, Written};
 use stratalog::{ErrorKind, Log, Offset, Result};
 
 /// A leader with frames of every kind, a hole at its end, what it shows, and where frames end.
@@ -193,4 +193,26 @@ fn refused_frames_leave_no_time_behind() {
     let replica = open(&machine.crash(Crash::DropUnsynced));
     assert_eq!(replica.end_offset(), at(2));
     assert_kind(replica.append_frames(&Wire::values(2, 19, &[b"c"]).bytes()), ErrorKind::Conflict);
+}
+
+/// The gap between a frame and what is durable can be longer than a frame can state.
+#[test]
+fn a_gap_that_has_no_number_says_nothing() {
+    let far = u64::from(u32::MAX);
+    let holes = (0..5).flat_map(|nth| Wire::hole(nth * far, u32::MAX).bytes());
+    let shipment: Vec<_> = holes.chain(Wire::values(5 * far, 1, &[b"value"]).bytes()).collect();
+    for seed in 0..100 {
+        let machine = FaultyStorage::memory();
+        let log = open(&machine);
+        log.append_frames_with(Written, &shipment).unwrap();
+        assert_eq!(log.durable_offset(), at(0));
+        let machine = machine.crash(Crash::Random(seed));
+        let log = open(&machine);
+        let (end, all) = (log.end_offset(), Full::of(&log));
+        drop(log);
+        // What it shows is durable.
+        let machine = machine.crash(Crash::Random(seed + 1000));
+        let log = open(&machine);
+        assert_eq!((log.end_offset(), Full::of(&log)), (end, all), "seed {seed}");
+    }
 }

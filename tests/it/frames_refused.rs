@@ -265,3 +265,20 @@ fn a_closed_replica_takes_nothing_and_a_closed_leader_ships_on() {
     replica.close().unwrap();
     assert_kind(replica.append_frames(&bytes), ErrorKind::Closed);
 }
+
+/// A few bytes of holes would make a thousand segments.
+#[test]
+fn a_shipment_covers_so_many_offsets_and_no_more() {
+    const SPAN_MAX: u64 = 1 << 36;
+    let far = u64::from(u32::MAX);
+    let holes = |count| (0..count).flat_map(move |nth| Wire::hole(nth * far, u32::MAX).bytes());
+    let replica = Site::memory().open();
+    let most = SPAN_MAX / far;
+    let error = refuse(&replica, &holes(most + 1).collect::<Vec<_>>());
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    replica.append_frames(&holes(most).collect::<Vec<_>>()).unwrap();
+    assert_eq!(replica.end_offset(), at(most * far));
+    replica.append_frames(&Wire::hole(most * far, u32::MAX).bytes()).unwrap();
+    let shipped = replica.frames(at(0), usize::MAX).unwrap();
+    assert_eq!(shipped.range().end, at(most * far));
+}

@@ -178,3 +178,18 @@ fn a_failed_log_says_so_in_its_stats() {
     log.append("x").unwrap_err();
     assert_eq!(log.stats().last_error.unwrap().kind(), ErrorKind::Poisoned);
 }
+
+/// Records that wait for space are no reason not to make any.
+#[test]
+fn maintenance_makes_room_on_a_full_disk() {
+    let machine = FaultyStorage::memory();
+    let site = Site::over(machine.process()).small_segments();
+    let site = site.options(|options| options.retention(Retention::new().max_bytes(2000)));
+    let log = site.open();
+    append_all(&log, &full(10));
+    assert_eq!(log.start_offset(), at(0));
+    log.append_with(Durability::Buffered, "waits").unwrap();
+    machine.inject(Fault::new(Op::Write, io::ErrorKind::StorageFull).on(".log").forever());
+    assert_eq!(log.maintain().unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(log.start_offset() > at(5), "{}", log.start_offset());
+}

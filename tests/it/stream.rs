@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
-use stratalog::{Durability, EntryStream, ErrorKind, Log, Maintenance, Record, Seek};
+use stratalog::{Durability, EntryStream, ErrorKind, Log, Maintenance, Offset, Record, Seek};
 
 const READERS: usize = 50;
 const COUNT: u64 = 300;
@@ -183,4 +183,15 @@ fn an_error_is_its_last_item() {
     assert!(matches!(alarm.poll(&mut stream.next()), Poll::Ready(None)));
     log.close().unwrap();
     assert_kind(block_on(log.cursor(Seek::End).unwrap().wait_async()), ErrorKind::Closed);
+}
+
+#[test]
+fn it_ends_where_no_record_ever_comes() {
+    let log = Site::memory().open();
+    log.delete_before(Offset::MAX).unwrap();
+    let mut cursor = log.cursor(Seek::End).unwrap();
+    let told = future::block_on(cursor.wait_async());
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::OutOfRange);
+    let mut stream = log.stream(Seek::End).unwrap();
+    assert!(future::block_on(stream.next()).is_none());
 }
