@@ -26,7 +26,9 @@ impl Log {
     /// `target` must be missing or empty, or an earlier checkpoint of this log: then only what is
     /// new is linked or copied, what has gone is removed, and wherever the call ends, with an error
     /// or a crash, the directory is the earlier checkpoint or the new one. A first checkpoint that
-    /// was not finished does not open; the same call finishes it.
+    /// was not finished does not open, or is an empty directory still: open a checkpoint with
+    /// [`create(false)`](crate::Options::create), or it becomes a log of its own. The same call
+    /// finishes it.
     ///
     /// The positions of [consumers](crate::Consumer) come with it, as they were committed at that
     /// moment. A crash can leave those of the checkpoint before with the records of the new one:
