@@ -8,12 +8,20 @@ use crate::support::full;
 use crate::support::hook::HookStorage;
 use crate::support::records;
 use crate::support::site::Site;
+use crate::support::until;
+use std::path::PathBuf;
 use std::sync::Arc;
 use stratalog::storage::{OpenMode, Storage};
 use stratalog::{ErrorKind, LogReader, Record, Seek, Timestamp};
 
 fn shown(reader: &LogReader) -> usize {
     reader.iter(Seek::Start).unwrap().map(|entry| entry.unwrap()).count()
+}
+
+/// The files of the segments, in order.
+fn segments(site: &Site) -> Vec<PathBuf> {
+    let files = site.files().into_iter().filter(|(name, _)| name.ends_with(".log"));
+    files.map(|(name, _)| site.path().join(name)).collect()
 }
 
 /// Its file goes between the two.
@@ -71,14 +79,38 @@ fn a_segment_that_stays_away_is_an_error_until_it_is_back() {
     let reader = site.open_reader().unwrap();
     log.roll().unwrap();
     append_all(&log, &records(3..6));
-    let names = site.files().into_iter().map(|(name, _)| name);
-    let last = site.path().join(names.filter(|name| name.ends_with(".log")).max().unwrap());
+    let last = segments(&site).pop().unwrap();
     let aside = site.path().join("aside");
     storage.rename(&last, &aside).unwrap();
     for _ in 0..3 {
         assert_eq!(reader.refresh().unwrap_err().kind(), ErrorKind::Corrupt);
     }
     assert!(site.open_reader().is_err());
+    storage.rename(&aside, &last).unwrap();
+    reader.refresh().unwrap();
+    assert_eq!(shown(&reader), 6);
+}
+
+/// As above, when the writer is gone and has said nothing new: the look that fails is not the last.
+#[test]
+fn a_segment_that_stays_away_is_an_error_without_a_writer_too() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let log = site.open();
+    append_all(&log, &records(0..3));
+    let reader = site.open_reader().unwrap();
+    let lock = storage.open(&site.path().join("LOCK"), OpenMode::Write).unwrap();
+    let mut said = [0; 448];
+    assert_eq!(lock.read_at(&mut said, 0).unwrap(), 448);
+    log.roll().unwrap();
+    append_all(&log, &records(3..6));
+    log.close().unwrap();
+    lock.write_at(&said, 0).unwrap();
+    let last = segments(&site).pop().unwrap();
+    let aside = site.path().join("aside");
+    storage.rename(&last, &aside).unwrap();
+    until(|| reader.refresh().is_err());
+    assert_eq!(reader.refresh().unwrap_err().kind(), ErrorKind::Corrupt);
     storage.rename(&aside, &last).unwrap();
     reader.refresh().unwrap();
     assert_eq!(shown(&reader), 6);
@@ -106,9 +138,8 @@ fn a_time_in_a_segment_that_stays_away_is_an_error() {
     let log = site.open();
     append_all(&log, &full(6));
     let reader = site.open_reader().unwrap();
-    let names = site.files().into_iter().map(|(name, _)| name);
-    let first = site.path().join(names.filter(|name| name.ends_with(".log")).min().unwrap());
-    storage.open(&first, OpenMode::Write).unwrap().set_len(0).unwrap();
+    let first = &segments(&site)[0];
+    storage.open(first, OpenMode::Write).unwrap().set_len(0).unwrap();
     let sought = reader.cursor(Seek::Time(Timestamp::from_micros(1)));
     assert_eq!(sought.unwrap_err().kind(), ErrorKind::Corrupt);
 }
