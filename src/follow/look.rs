@@ -66,7 +66,13 @@ impl Followed {
         let (mut nth, mut failed) = (0, 0);
         loop {
             nth += 1;
-            match self.look_or_settle(&mut seen, look, nth >= looks) {
+            let looked = match self.look_once(&mut seen, look) {
+                Ok(Outcome::Moving(missing)) if nth >= looks => {
+                    self.settle_for_less(&mut seen, missing)
+                }
+                looked => looked,
+            };
+            match looked {
                 Ok(Outcome::Seen) => break,
                 // Before it is told, whether the writer lives is asked.
                 Ok(Outcome::Moving(Some(_))) if nth + 1 == looks => seen.forget_writer(),
@@ -84,18 +90,6 @@ impl Followed {
         let now = u64::try_from(self.now().as_micros()).unwrap_or(u64::MAX);
         self.looked_at.store(now, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Looks; if it is the last time, what has been found will do.
-    fn look_or_settle(&self, seen: &mut Seen, look: Look, is_last: bool) -> Result<Outcome> {
-        match self.look_once(seen, look)? {
-            Outcome::Moving(missing) if is_last => {
-                self.settle_for_less(seen)?;
-                seen.missing = missing;
-                Ok(Outcome::Seen)
-            }
-            outcome => Ok(outcome),
-        }
     }
 
     fn look_once(&self, seen: &mut Seen, look: Look) -> Result<Outcome> {
@@ -183,7 +177,7 @@ impl Followed {
     }
 
     /// The log does not come to rest, or does not have what its writer says: shows what there is.
-    fn settle_for_less(&self, seen: &mut Seen) -> Result<()> {
+    fn settle_for_less(&self, seen: &mut Seen, missing: Option<Error>) -> Result<Outcome> {
         let notice = self.notice(seen)?;
         self.by_manifest(seen, notice)?;
         let state = self.segments.state();
@@ -196,7 +190,8 @@ impl Followed {
             let end = active.end_offset().min(notice.marks.shown).max(self.shown());
             self.shown.store(end.get(), Ordering::Release);
         }
-        Ok(())
+        seen.missing = missing;
+        Ok(Outcome::Seen)
     }
 
     /// Publishes it, and tells what was cut off.

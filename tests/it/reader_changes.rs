@@ -12,10 +12,10 @@ use crate::support::until;
 use std::path::PathBuf;
 use std::sync::Arc;
 use stratalog::storage::{OpenMode, Storage};
-use stratalog::{ErrorKind, LogReader, Record, Seek, Timestamp};
+use stratalog::{ErrorKind, LogReader, Record, Result, Seek, Timestamp};
 
 fn shown(reader: &LogReader) -> usize {
-    reader.iter(Seek::Start).unwrap().map(|entry| entry.unwrap()).count()
+    reader.iter(Seek::Start).unwrap().collect::<Result<Vec<_>>>().unwrap().len()
 }
 
 /// The files of the segments, in order.
