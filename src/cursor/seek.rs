@@ -36,12 +36,17 @@ pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
         Seek::Offset(offset) => {
             Err(out_of_range(offset, nearest(offset, (start, end)), (start, end)))
         }
-        Seek::Time(time) => {
-            let high_watermark = view.high_watermark();
-            let found = first_since(view, time)?.unwrap_or(high_watermark);
-            Ok(found.min(high_watermark).max(start))
-        }
+        Seek::Time(time) => match resolve_time(view, time) {
+            Err(error) => view.try_again(error, || resolve_time(view, time)),
+            found => found,
+        },
     }
+}
+
+fn resolve_time(view: &View, time: Timestamp) -> Result<Offset> {
+    let (start, high_watermark) = (view.start(), view.high_watermark());
+    let found = first_since(view, time)?.unwrap_or(high_watermark);
+    Ok(found.min(high_watermark).max(start))
 }
 
 /// The first record appended at or after `time`, in the files or in the tail.

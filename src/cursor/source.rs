@@ -18,10 +18,6 @@ use std::sync::Arc;
 /// it is in neither.
 const LOOKS_MAX: usize = 16;
 
-/// How often it looks at the log anew, where another process may have changed it, before it
-/// believes that it is damaged.
-const LOOKS_ANEW_MAX: usize = 8;
-
 /// A reader that is as fast as the appender finds each record as it comes, and would take the lock
 /// of the tail for each. It gives this many the time to come, if they do within some microseconds.
 const COMPANY: u64 = 40;
@@ -83,26 +79,12 @@ impl Source {
     /// The span that holds `offset`, which is below the high watermark, or goes on there.
     pub(crate) fn load(&mut self, view: &View, offset: Offset) -> Result<Option<Span>> {
         match self.find(view, offset) {
-            Err(error) => self.find_anew(view, offset, error),
+            Err(error) => view.try_again(error, || {
+                *self = Self::default();
+                self.find(view, offset)
+            }),
             found => found,
         }
-    }
-
-    /// After an error: where the files may have changed, it looks for them again. They may change
-    /// again before it has them.
-    #[cold]
-    fn find_anew(&mut self, view: &View, offset: Offset, mut error: Error) -> Result<Option<Span>> {
-        for _ in 0..LOOKS_ANEW_MAX {
-            if !view.may_recover_from(&error)? {
-                break;
-            }
-            *self = Self::default();
-            match self.find(view, offset) {
-                Err(again) => error = again,
-                found => return found,
-            }
-        }
-        Err(error)
     }
 
     #[inline]

@@ -8,15 +8,19 @@ use crate::commit::Commit;
 use crate::commit::Mark;
 use crate::commit::TailSpan;
 use crate::error::Error;
-use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::follow::Followed;
 use crate::follow::Look;
+use crate::follow::may_pass;
 use crate::options::Durability;
 use crate::state::Segments;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::sync::Arc;
+
+/// How often a reader looks at the log anew, where another process may have changed it, before it
+/// believes that it is damaged.
+const LOOKS_ANEW_MAX: usize = 8;
 
 /// The read side of a log; cheap to clone.
 #[derive(Clone, Debug)]
@@ -90,15 +94,26 @@ impl View {
         }
     }
 
-    /// Whether what failed so can succeed if it is tried again: files that another process has
-    /// removed, or uses for something else, may not be needed any more.
-    pub(super) fn may_recover_from(&self, error: &Error) -> Result<bool> {
-        let Side::Elsewhere(follow) = &self.side else { return Ok(false) };
-        match error.kind() {
-            ErrorKind::Corrupt | ErrorKind::UnsupportedVersion => {}
-            _ => return Ok(false),
+    /// After an error: does it again, once the log has been looked at anew, if another process may
+    /// have changed the files meanwhile. They may change again before it is done.
+    #[cold]
+    pub(super) fn try_again<T>(
+        &self,
+        mut error: Error,
+        mut again: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let Side::Elsewhere(follow) = &self.side else { return Err(error) };
+        for _ in 0..LOOKS_ANEW_MAX {
+            if !may_pass(&error) {
+                break;
+            }
+            follow.look(Look::Anew)?;
+            match again() {
+                Err(another) => error = another,
+                done => return done,
+            }
         }
-        follow.look(Look::Anew).map(|()| true)
+        Err(error)
     }
 
     /// The end of what is in files.

@@ -5,11 +5,12 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::follow::Followed;
 use crate::follow::READING;
-use crate::follow::pace;
+use crate::follow::basis::Basis;
+use crate::follow::basis::Seen;
+use crate::follow::basis::Session;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::RowState;
 use crate::format::names;
-use crate::format::notice::NOTICES_LEN;
 use crate::format::notice::Notice;
 use crate::format::notice::NoticeState;
 use crate::manifest;
@@ -17,8 +18,6 @@ use crate::segment::Belief;
 use crate::segment::Segment;
 use crate::state::State;
 use crate::state::Takes;
-use crate::storage::Handle;
-use crate::storage::OpenMode;
 use crate::sync::thread;
 use crate::units::Offset;
 use std::sync::Arc;
@@ -34,77 +33,10 @@ pub(crate) enum Look {
     Anew,
 }
 
-/// What the last look went by.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// The file with the notice, until the writer is asked for again.
-    lock_file: Option<Handle>,
-    notice: Option<Notice>,
-    /// The life of the writer in which the active segment was opened, and had been recovered.
-    opened_in: Option<u64>,
-    /// The session and the count of changes that the manifest was read for.
-    read_for: Option<(u64, u64)>,
-    writer: Life,
-    probed_at: Duration,
-    /// When something was new.
-    pub(super) news_at: Duration,
-    /// What the writer says is there and is not.
-    pub(super) missing: Option<Error>,
-}
-
-impl Seen {
-    /// Whether the active segment was opened in the life of the writer that this notice is of.
-    pub(super) fn session(&self, notice: Option<Notice>) -> Session {
-        let is_same = notice.is_some_and(|notice| self.opened_in == Some(notice.session));
-        if is_same { Session::Same } else { Session::Another }
-    }
-
-    /// What is shown now is of the life of the writer that this notice is of. What was there before
-    /// that one had recovered the log may have gone.
-    pub(super) fn settle(&mut self, notice: Option<Notice>) {
-        let recovered = notice.filter(|notice| notice.state != NoticeState::Opening);
-        self.opened_in = recovered.map(|notice| notice.session);
-    }
-
-    /// The manifest is to be read before marks are believed.
-    pub(super) fn forget_manifest(&mut self) {
-        self.read_for = None;
-    }
-
-    /// Whether there is a writer is to be asked again.
-    pub(super) fn forget_writer(&mut self) {
-        self.writer = Life::Unknown;
-    }
-}
-
-/// Whose life what was seen is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Session {
-    /// That of the writer that was seen last.
-    Same,
-    Another,
-}
-
-/// What is known of the writer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Life {
-    /// Nothing: it has not been asked for.
-    #[default]
-    Unknown,
-    Alive,
-    Gone,
-}
-
-/// What to go by.
-enum Basis {
-    /// All is as before.
-    Before,
-    /// The marks of a notice.
-    Marks(Notice),
-    /// Nobody says how far the log has got, and somebody writes to it.
-    Stated,
-    /// The frames themselves: nobody writes.
-    Proof,
+/// Whether what failed so can succeed if it is tried again: files that another process has removed,
+/// or uses for something else, may not be needed any more.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion)
 }
 
 /// What a look has led to.
@@ -131,20 +63,29 @@ impl Followed {
     pub(crate) fn look(&self, look: Look) -> Result<()> {
         let mut seen = self.seen.lock();
         let looks = if seen.missing.is_some() { 1 } else { LOOKS_MAX };
-        let mut nth = 0;
+        let (mut nth, mut failed) = (0, 0);
         loop {
-            let outcome = self.look_once(&mut seen, look);
-            let outcome = outcome.inspect_err(|_| seen.forget_writer())?;
             nth += 1;
-            match outcome {
-                Outcome::Seen => break,
-                Outcome::Moving(_) if nth < looks => wait_a_moment(nth),
-                Outcome::Moving(missing) => {
-                    self.settle_for_less(&mut seen)?;
-                    seen.missing = missing;
-                    break;
+            let looked = match self.look_once(&mut seen, look) {
+                Ok(Outcome::Moving(missing)) if nth >= looks => {
+                    self.settle_for_less(&mut seen, missing)
+                }
+                looked => looked,
+            };
+            match looked {
+                Ok(Outcome::Seen) => break,
+                // Before it is told, whether the writer lives is asked.
+                Ok(Outcome::Moving(Some(_))) if nth + 1 == looks => seen.forget_writer(),
+                Ok(Outcome::Moving(_)) => {}
+                Err(error) => {
+                    failed += 1;
+                    if failed >= LOOKS_MAX || !may_pass(&error) {
+                        seen.forget_writer();
+                        return Err(error);
+                    }
                 }
             }
+            wait_a_moment(nth);
         }
         let now = u64::try_from(self.now().as_micros()).unwrap_or(u64::MAX);
         self.looked_at.store(now, Ordering::Relaxed);
@@ -154,7 +95,10 @@ impl Followed {
     fn look_once(&self, seen: &mut Seen, look: Look) -> Result<Outcome> {
         let notice = self.notice(seen)?;
         let basis = self.basis(seen, notice, look)?;
-        let is_news = !matches!(basis, Basis::Before);
+        if matches!(basis, Basis::Before) {
+            return Ok(Outcome::Seen);
+        }
+        seen.fall_behind();
         let outcome = match basis {
             Basis::Before => Outcome::Seen,
             Basis::Marks(notice) => self.by_marks(seen, &notice, look)?,
@@ -166,52 +110,10 @@ impl Followed {
                 Outcome::Seen
             }
         };
-        if is_news && matches!(outcome, Outcome::Seen) {
-            seen.notice = notice;
-            seen.missing = None;
-            seen.news_at = self.now();
+        if matches!(outcome, Outcome::Seen) {
+            seen.catch_up(notice, self.now());
         }
         Ok(outcome)
-    }
-
-    fn basis(&self, seen: &mut Seen, notice: Option<Notice>, look: Look) -> Result<Basis> {
-        let is_new = notice != seen.notice || seen.missing.is_some();
-        let now = self.now();
-        if look == Look::Anew || (seen.writer == Life::Unknown) {
-            self.probe(seen, now)?;
-        } else if is_new {
-            // Whoever wrote it was alive a moment ago; a look that finds no news asks again.
-            let closed = notice.is_some_and(|notice| notice.state == NoticeState::Closed);
-            seen.writer = if closed { Life::Gone } else { Life::Alive };
-            if closed && let Some(notice) = notice {
-                return Ok(Basis::Marks(notice));
-            }
-        } else {
-            let before = seen.writer;
-            if now.saturating_sub(seen.probed_at) >= pace::PROBE {
-                self.probe(seen, now)?;
-            }
-            if (before, seen.writer) != (Life::Alive, Life::Gone) {
-                return Ok(Basis::Before);
-            }
-        }
-        Ok(match (seen.writer, notice) {
-            (Life::Gone | Life::Unknown, _) => Basis::Proof,
-            (Life::Alive, Some(notice))
-                if notice.state == NoticeState::Open && notice.log_id == self.log_id() =>
-            {
-                Basis::Marks(notice)
-            }
-            (Life::Alive, _) => Basis::Stated,
-        })
-    }
-
-    fn probe(&self, seen: &mut Seen, now: Duration) -> Result<()> {
-        seen.writer = if self.has_writer()? { Life::Alive } else { Life::Gone };
-        seen.probed_at = now;
-        // Another one may have its name.
-        seen.lock_file = None;
-        Ok(())
     }
 
     /// Shows what the writer says may be shown.
@@ -275,7 +177,7 @@ impl Followed {
     }
 
     /// The log does not come to rest, or does not have what its writer says: shows what there is.
-    fn settle_for_less(&self, seen: &mut Seen) -> Result<()> {
+    fn settle_for_less(&self, seen: &mut Seen, missing: Option<Error>) -> Result<Outcome> {
         let notice = self.notice(seen)?;
         self.by_manifest(seen, notice)?;
         let state = self.segments.state();
@@ -288,7 +190,8 @@ impl Followed {
             let end = active.end_offset().min(notice.marks.shown).max(self.shown());
             self.shown.store(end.get(), Ordering::Release);
         }
-        Ok(())
+        seen.missing = missing;
+        Ok(Outcome::Seen)
     }
 
     /// Publishes it, and tells what was cut off.
@@ -354,18 +257,7 @@ impl Followed {
         Ok(manifest)
     }
 
-    /// What the writer says; `None` if it says nothing that makes sense.
-    pub(super) fn notice(&self, seen: &mut Seen) -> Result<Option<Notice>> {
-        if seen.lock_file.is_none() {
-            seen.lock_file = self.segments.dir().open_if_there(names::LOCK, OpenMode::Read)?;
-        }
-        let Some(file) = &seen.lock_file else { return Ok(None) };
-        let mut bytes = [0; NOTICES_LEN];
-        let read = file.read(&mut bytes, 0)?;
-        Ok(bytes.get(..read).and_then(Notice::latest))
-    }
-
-    fn log_id(&self) -> u128 {
+    pub(super) fn log_id(&self) -> u128 {
         self.segments.state().manifest.log_id
     }
 }

@@ -17,6 +17,7 @@
 //!   manifest has the epoch of the notice. A cut that was seen is told to every cursor.
 //! - What was believed in one life of a writer is looked at anew in the next.
 
+mod basis;
 mod cuts;
 mod look;
 mod pace;
@@ -24,10 +25,11 @@ mod proof;
 mod watch;
 
 pub(crate) use look::Look;
+pub(crate) use look::may_pass;
 
 use crate::error::Error;
 use crate::error::Result;
-use crate::follow::look::Seen;
+use crate::follow::basis::Seen;
 use crate::follow::watch::Room;
 use crate::format::manifest::Manifest;
 use crate::format::names;

@@ -7,8 +7,8 @@
 
 use crate::error::Result;
 use crate::follow::Followed;
+use crate::follow::basis::Seen;
 use crate::follow::look::Outcome;
-use crate::follow::look::Seen;
 use crate::follow::look::Shown;
 use crate::follow::look::end_of;
 use crate::format::manifest::Manifest;

@@ -48,6 +48,7 @@ mod model;
 mod options;
 mod order;
 mod reader;
+mod reader_changes;
 mod reader_faults;
 mod reader_live;
 mod reader_tools;

@@ -73,7 +73,7 @@ fn a_segment_that_is_cut_while_a_reader_opens_it_is_not_kept_for_others() {
     append_all(&log, &tail(3));
     let log = site.reopen(log);
     let cut = log.clone();
-    storage.before(Op::Open, ".log", move || cut.truncate_to(at(5)).unwrap());
+    storage.after_open(".log", move || cut.truncate_to(at(5)).unwrap());
     let found = log.get(at(2)).unwrap().unwrap();
     assert!(storage.has_acted());
     assert_eq!(found.offset(), at(2));

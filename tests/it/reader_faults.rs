@@ -467,6 +467,54 @@ fn a_writer_that_opens_the_log_takes_nothing_back() {
     assert_eq!(Record::from(at_end.next().unwrap().unwrap()), records(5..6)[0]);
 }
 
+/// A writer that was killed right after it had said what it has written, and a write-back that
+/// failed: who hears of those records only now is shown what the next writer will find.
+#[test]
+fn what_a_dead_writer_said_and_is_not_there_is_not_waited_for() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &records(0..7));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::End).unwrap();
+    append_all(&log, &records(7..10));
+    lose_the_last_three(&site, &storage, log);
+    assert!(cursor.next().unwrap().is_none());
+    assert!(!cursor.wait(Duration::from_millis(300)).unwrap());
+    assert!(cursor.next().unwrap().is_none());
+    assert_eq!(reader.high_watermark(), at(7));
+    let log = site.open();
+    append_all(&log, &records(23..24));
+    assert_eq!(Record::from(cursor.next().unwrap().unwrap()), records(23..24)[0]);
+}
+
+/// As above, and the notice is not that of the manifest: the writer died between the two.
+#[test]
+fn what_a_dead_writer_cut_and_did_not_say_is_seen() {
+    let storage = HookStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let site = site.options(|options| options.durability(Durability::Written));
+    let log = site.open();
+    append_all(&log, &records(0..7));
+    let reader = site.open_reader().unwrap();
+    let mut cursor = reader.cursor(Seek::Offset(at(5))).unwrap();
+    append_all(&log, &records(7..10));
+    // A change of the manifest, so that the notice makes the reader look at it.
+    log.roll().unwrap();
+    let said = files(&site, &storage).into_iter().find(|(name, _)| name == "LOCK").unwrap();
+    log.truncate_to(at(3)).unwrap();
+    append_all(&log, &records(23..26));
+    let left = files(&site, &storage);
+    log.close().unwrap();
+    put_back(&site, &storage, &left);
+    put_back(&site, &storage, &[said]);
+    until(|| reader.refresh().is_ok() && reader.high_watermark() == at(6));
+    assert_out_of_range(cursor.next().map(drop), 0);
+    cursor.seek(Seek::Offset(at(3))).unwrap();
+    assert_eq!(Record::from(cursor.next().unwrap().unwrap()), records(23..24)[0]);
+}
+
 /// Leaves of a log of ten records what a kill leaves, but of its segment only seven.
 fn lose_the_last_three(site: &Site, storage: &dyn Storage, log: Log) {
     let mut left = files(site, storage);

@@ -20,8 +20,15 @@ struct Hook(Arc<Mutex<Option<Planned>>>);
 
 struct Planned {
     op: Op,
+    when: When,
     suffix: &'static str,
     act: Box<dyn FnOnce() + Send>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Before,
+    After,
 }
 
 impl fmt::Debug for Hook {
@@ -31,10 +38,11 @@ impl fmt::Debug for Hook {
 }
 
 impl Hook {
-    fn reach(&self, op: Op, path: &Path) {
+    fn reach(&self, op: Op, when: When, path: &Path) {
         let mut planned = self.0.lock().unwrap();
         let is_meant = |planned: &Planned| {
-            planned.op == op && path.to_str().unwrap().ends_with(planned.suffix)
+            (planned.op, planned.when) == (op, when)
+                && path.to_str().unwrap().ends_with(planned.suffix)
         };
         let due = if planned.as_ref().is_some_and(is_meant) { planned.take() } else { None };
         // What is done may call this storage.
@@ -50,7 +58,16 @@ impl HookStorage {
     /// so, its caller does this first.
     pub(crate) fn before(&self, op: Op, suffix: &'static str, act: impl FnOnce() + Send + 'static) {
         assert!([Op::Open, Op::Read].contains(&op));
-        *self.hook.0.lock().unwrap() = Some(Planned { op, suffix, act: Box::new(act) });
+        self.plan(Planned { op, when: When::Before, suffix, act: Box::new(act) });
+    }
+
+    /// Whoever opens the next path that ends so has opened it, and then does this.
+    pub(crate) fn after_open(&self, suffix: &'static str, act: impl FnOnce() + Send + 'static) {
+        self.plan(Planned { op: Op::Open, when: When::After, suffix, act: Box::new(act) });
+    }
+
+    fn plan(&self, planned: Planned) {
+        *self.hook.0.lock().unwrap() = Some(planned);
     }
 
     /// Whether what was to be done has been done.
@@ -65,8 +82,9 @@ impl Storage for HookStorage {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.hook.reach(Op::Open, When::Before, path);
         let inner = self.inner.open(path, mode)?;
-        self.hook.reach(Op::Open, path);
+        self.hook.reach(Op::Open, When::After, path);
         Ok(Arc::new(HookFile { inner, path: path.to_owned(), hook: self.hook.clone() }))
     }
 
@@ -104,7 +122,7 @@ struct HookFile {
 
 impl File for HookFile {
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
-        self.hook.reach(Op::Read, &self.path);
+        self.hook.reach(Op::Read, When::Before, &self.path);
         self.inner.read_at(buf, position)
     }
 
