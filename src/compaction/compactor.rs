@@ -169,7 +169,8 @@ impl Compactor {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    fn is_runner(&self) -> bool {
+    /// Whether this thread is within a run, as a callback of it is.
+    pub(crate) fn is_runner(&self) -> bool {
         *self.runner.lock() == Some(thread::current().id())
     }
 
