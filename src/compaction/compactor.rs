@@ -150,10 +150,14 @@ impl Compactor {
         self.not_removed.lock().take()
     }
 
-    /// Ends the run under way, waits for its end, and lets no other begin.
+    /// Lets no other run begin, and makes the one under way end.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.bell.call(Urgency::Soon);
+    }
+
+    /// Waits for the end of the run under way.
+    pub(crate) fn wait_for_end(&self) {
         // From within a run nobody can wait for its end: it changes nothing any more.
         if !self.is_runner() && !Bug::RunOutlivesClose.is_on() {
             drop(self.running.lock());

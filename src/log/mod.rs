@@ -281,13 +281,17 @@ impl Handle {
     /// Tells how closing went, and whether it was now.
     fn close_once(&self) -> (Result<()>, bool) {
         let compactor = self.keeper.compactor.as_ref();
+        if let Some(compactor) = compactor {
+            // Also for a callback of the run, which may not wait for who closes.
+            compactor.stop();
+        }
         let is_runner = compactor.is_some_and(|compactor| compactor.is_runner());
         let (closing, background) = match self.running.close(is_runner) {
             Begun::First(closing, background) => (closing, background),
             Begun::Over(result) => return (result, false),
         };
         if let Some(compactor) = compactor {
-            compactor.stop();
+            compactor.wait_for_end();
         }
         if Bug::LockFreedEarly.is_on() {
             self.commit.let_go_of_lock();
