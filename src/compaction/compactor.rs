@@ -173,9 +173,13 @@ impl Compactor {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    /// Whether this thread is within a run, as a callback of it is.
-    pub(crate) fn is_runner(&self) -> bool {
-        *self.runner.lock() == Some(thread::current().id())
+    /// The thread that does a run, whose callbacks are called there.
+    pub(crate) fn runner(&self) -> Option<ThreadId> {
+        *self.runner.lock()
+    }
+
+    fn is_runner(&self) -> bool {
+        self.runner() == Some(thread::current().id())
     }
 
     /// The time. Zero is how a row says that there is none.

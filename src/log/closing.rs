@@ -50,9 +50,9 @@ impl Running {
         Self { state: Mutex::new(State::Open { background }), over: Condvar::default() }
     }
 
-    /// Begins to close, or waits for who has begun. `is_waited_for`: whether this thread does
-    /// something else that who closes waits for.
-    pub(super) fn close(&self, is_waited_for: bool) -> Begun<'_> {
+    /// Begins to close, or waits for who has begun, who in turn waits for the threads of the log and
+    /// for the one that does a run of compaction.
+    pub(super) fn close(&self, runner: Option<ThreadId>) -> Begun<'_> {
         let current = thread::current().id();
         let mut state = self.state.lock();
         loop {
@@ -64,7 +64,9 @@ impl Running {
                     *state = State::Closing { threads };
                     return Begun::First(Closing(self), background);
                 }
-                State::Closing { threads } if is_waited_for || threads.contains(&current) => {
+                State::Closing { threads }
+                    if runner == Some(current) || threads.contains(&current) =>
+                {
                     return Begun::Over(Ok(()));
                 }
                 State::Closing { .. } => self.over.wait(&mut state),

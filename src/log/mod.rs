@@ -220,17 +220,16 @@ impl Log {
     /// background thread and frees the lock. Later appends and waits are
     /// [`Closed`](crate::ErrorKind::Closed); cursors read on.
     ///
-    /// Closing again gives the same result, and while another thread closes the log, waits for it.
-    /// Only from where that one may wait for the caller, there is no waiting: in what a thread of
-    /// the log or the closing thread itself calls, and in what is called by a run of compaction,
-    /// it returns at once with `Ok` while the log is still being closed. So tasks that are woken,
-    /// and callbacks, may close the log whoever else does.
+    /// Closing again gives the same result, and waits for a thread that is closing the log. A
+    /// caller that this thread may be waiting for gets `Ok` at once, before the log is closed: that
+    /// is a task or callback on a thread of the log, within a run of compaction, or on the closing
+    /// thread itself. So tasks and callbacks may close the log, whoever else does.
     ///
-    /// Tasks that wait are told when the log has been closed.
+    /// Tasks that wait for what does not come any more are woken when the log has been closed.
     ///
     /// # Panics
     ///
-    /// If waking one of these tasks does; the log is closed and all others are told by then.
+    /// If waking a task does; the log is closed, and all others are told, by then.
     ///
     /// # Errors
     ///
@@ -285,8 +284,8 @@ impl Handle {
             // Also for a callback of the run, which may not wait for who closes.
             compactor.stop();
         }
-        let is_runner = compactor.is_some_and(|compactor| compactor.is_runner());
-        let (closing, background) = match self.running.close(is_runner) {
+        let runner = compactor.and_then(|compactor| compactor.runner());
+        let (closing, background) = match self.running.close(runner) {
             Begun::First(closing, background) => (closing, background),
             Begun::Over(result) => return (result, false),
         };

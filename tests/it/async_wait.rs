@@ -328,3 +328,15 @@ fn a_task_that_panics_does_not_end_the_background_thread() {
     let error = log.stats().last_error.unwrap();
     assert!(error.to_string().contains("panicked"), "{error}");
 }
+
+#[test]
+fn a_task_that_panics_in_an_append_does_not_keep_the_record_from_being_synced() {
+    let site = Site::memory().options(|options| {
+        options.maintenance(Maintenance::Background).durability(Durability::Buffered)
+    });
+    let log = site.open();
+    let mut more = log.cursor(Seek::End).unwrap().wait_async();
+    poll_to_panic(&mut more);
+    assert!(catch_unwind(AssertUnwindSafe(|| log.append("x"))).is_err());
+    until(|| log.durable_offset() == at(1));
+}

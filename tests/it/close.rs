@@ -91,6 +91,14 @@ fn a_task_that_the_sync_of_close_wakes_may_close_the_log() {
     });
 }
 
+/// Looks until some thread closes the log.
+fn until_closing(log: &Log) {
+    until(|| {
+        let appended = log.append_with(Durability::Buffered, "x");
+        appended.is_err_and(|error| error.kind() == ErrorKind::Closed)
+    });
+}
+
 /// A log with threads in a storage with a gate, and its first segment.
 fn gated(options: impl FnOnce(Options) -> Options) -> (GateStorage, Site, Log) {
     let storage = GateStorage::default();
@@ -119,10 +127,7 @@ fn a_task_on_a_thread_of_the_log_may_close_it_while_another_thread_does() {
         let (other, is_closed) = (log.clone(), Arc::clone(&closed));
         let _wait = run_there(&storage, &log, move || {
             woken.send(()).unwrap();
-            until(|| {
-                let appended = other.append_with(Durability::Buffered, "x");
-                appended.is_err_and(|error| error.kind() == ErrorKind::Closed)
-            });
+            until_closing(&other);
             other.close().unwrap();
             is_closed.store(true, Ordering::Release);
         });
@@ -218,16 +223,21 @@ fn letting_go_of_a_log_does_not_panic_for_a_task() {
 }
 
 #[test]
-fn the_callback_for_errors_may_close_the_log() {
+fn the_callback_for_errors_may_close_the_log_while_another_thread_does() {
     ends(|| {
         let machine = FaultyStorage::memory();
         let cell: Arc<Mutex<Option<Log>>> = Arc::default();
         let inner = Arc::clone(&cell);
         let (told, is_told) = mpsc::channel();
+        let closed = Arc::new(AtomicBool::new(false));
+        let is_closed = Arc::clone(&closed);
         let site = Site::over(machine.process()).options(background).options(|options| {
             options.retention(Retention::new().max_bytes(0)).on_background_error(move |_| {
                 if let Some(log) = inner.lock().unwrap().take() {
-                    told.send(log.close()).unwrap();
+                    told.send(()).unwrap();
+                    until_closing(&log);
+                    log.close().unwrap();
+                    is_closed.store(true, Ordering::Release);
                 }
             })
         });
@@ -237,8 +247,9 @@ fn the_callback_for_errors_may_close_the_log() {
         machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("-00000001.log"));
         log.roll().unwrap();
         log.append("x").unwrap();
-        is_told.recv_timeout(LONG).unwrap().unwrap();
+        is_told.recv_timeout(LONG).unwrap();
         log.close().unwrap();
+        assert!(closed.load(Ordering::Acquire), "the thread of the log has ended");
         assert!(site.try_open().is_ok());
     });
 }
