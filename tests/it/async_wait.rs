@@ -301,7 +301,8 @@ fn a_task_that_panics_when_it_is_woken_leaves_no_other_untold() {
     poll_to_panic(panics);
     let mut cursor = log.cursor(Seek::Offset(at(2))).unwrap();
     let (waited, has_waited) = mpsc::channel();
-    let thread = thread::spawn(move || waited.send(cursor.wait(Duration::MAX)).unwrap());
+    let wait = move || waited.send(cursor.wait(Duration::MAX)).unwrap();
+    let thread = thread::Builder::new().spawn(wait).unwrap();
     // Until it waits.
     thread::park_timeout(Duration::from_millis(50));
     assert!(catch_unwind(AssertUnwindSafe(|| log.sync())).is_err());

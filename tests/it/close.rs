@@ -26,10 +26,11 @@ use stratalog::{
 #[track_caller]
 fn ends(work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
-    let thread = thread::spawn(move || {
+    let work = move || {
         work();
         done.send(()).unwrap();
-    });
+    };
+    let thread = thread::Builder::new().spawn(work).unwrap();
     match is_done.recv_timeout(LONG) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
         _ => thread.join().unwrap(),
