@@ -50,8 +50,8 @@ impl Running {
         Self { state: Mutex::new(State::Open { background }), over: Condvar::default() }
     }
 
-    /// Begins to close, or waits for who has begun, who in turn waits for the threads of the log and
-    /// for the one that does a run of compaction.
+    /// Begins to close, or waits for who has begun, unless that one waits for this thread: as it
+    /// does for those of the log and for the `runner` of a compaction.
     pub(super) fn close(&self, runner: Option<ThreadId>) -> Begun<'_> {
         let current = thread::current().id();
         let mut state = self.state.lock();
