@@ -222,8 +222,12 @@ impl Options {
     }
 
     /// Is called, on a thread of the log or of a caller, with each error that no call returns;
-    /// [`Stats::last_error`](crate::Stats::last_error) has the last one. It must not block, nor
-    /// close the log.
+    /// [`Stats::last_error`](crate::Stats::last_error) has the last one. It must not block, but
+    /// may close the log.
+    ///
+    /// If it panics on a thread of a caller, it is the call that does. On a thread of the log, what
+    /// was being done ends, the log goes on, and `last_error` says that something panicked; for
+    /// that, it is not called.
     pub fn on_background_error(mut self, call: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_background_error = OnError(Some(Arc::new(call)));
         self

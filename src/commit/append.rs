@@ -165,11 +165,12 @@ impl Commit {
             let writes = front.call_to_write();
             let rung = front.ring(self.settings.sync_early_bytes());
             drop(front);
-            news.tell();
             rung.into_iter().for_each(|rung| self.bell.call(rung));
             if writes {
                 self.bell.call_to_write();
             }
+            // Not before: a task may panic when it is woken, and then nobody would call.
+            news.tell();
             return if full { self.relieve() } else { Ok(()) };
         }
         let waiter = Waiter::new(end, Role::Committer);

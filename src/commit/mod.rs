@@ -44,6 +44,7 @@ pub(crate) use tail::TailSettings;
 pub(crate) use tail::TailSpan;
 pub(crate) use turn::Taken;
 pub(crate) use waiters::Mark;
+pub(crate) use waiters::News;
 pub(crate) use waiters::Role;
 pub(crate) use waiters::Told;
 pub(crate) use waiters::Waiter;
@@ -55,7 +56,6 @@ use crate::commit::front::Front;
 use crate::commit::front::Life;
 use crate::commit::tail::Tail;
 use crate::commit::turn::Turn;
-use crate::commit::waiters::News;
 use crate::commit::writer::Purpose;
 use crate::error::Error;
 use crate::error::Failure;
@@ -69,6 +69,8 @@ use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 /// The write side of a log.
@@ -206,8 +208,9 @@ impl Commit {
     /// Refuses further appends, makes all that was accepted durable and marks the log as closed.
     ///
     /// Whatever it returns, no file of the log is changed any more when it does, so that its lock
-    /// may go to somebody else.
-    pub(crate) fn close(&self) -> Result<()> {
+    /// may go to somebody else. The news are for those who wait for what does not come any more.
+    pub(crate) fn close(&self) -> (Result<()>, News) {
+        let mut news = News::default();
         let refused = {
             // Not while the log is being cut.
             let _writer = self.writer.lock();
@@ -215,10 +218,9 @@ impl Commit {
         };
         let synced = refused.and_then(|()| match Bug::CloseWithoutSync.is_on() {
             true => self.write_out(self.marks.end(), Purpose::Write).map(drop),
-            false => self.sync(),
+            false => self.sync_to_close(&mut news),
         });
         let synced = Bug::ClosedAfterFailure.forgives(synced);
-        let mut news = News::default();
         let mut writer = self.writer.lock();
         let closed =
             synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
@@ -233,8 +235,17 @@ impl Commit {
         if closed.is_ok() {
             self.post_as(NoticeState::Closed);
         }
-        news.tell();
-        closed
+        (closed, news)
+    }
+
+    /// As [`sync`](Commit::sync). A task that panics when it is woken does not keep the log open.
+    fn sync_to_close(&self, news: &mut News) -> Result<()> {
+        let synced = catch_unwind(AssertUnwindSafe(|| self.sync()));
+        synced.unwrap_or_else(|panic| {
+            news.panicked(panic);
+            // Whoever was to be told has been.
+            self.sync()
+        })
     }
 
     /// Copies records that are not written yet, from `offset` to the end of their frame; `None` if

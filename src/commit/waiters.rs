@@ -14,8 +14,12 @@ use crate::sync::MutexGuard;
 use crate::sync::thread;
 use crate::sync::thread::Thread;
 use crate::units::Offset;
+use std::any::Any;
 use std::collections::VecDeque;
 use std::mem;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -339,7 +343,11 @@ pub(crate) struct News {
     outcomes: Vec<(Arc<Waiter>, Result<()>)>,
     /// The error that ended appending, if it did so now.
     poisoned: Option<Error>,
+    /// What a task that was woken before panicked with.
+    panicked: Option<Panic>,
 }
+
+type Panic = Box<dyn Any + Send>;
 
 impl News {
     pub(crate) fn reached(&mut self, waiters: impl IntoIterator<Item = Arc<Waiter>>) {
@@ -359,12 +367,23 @@ impl News {
         self.outcomes.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
-    pub(crate) fn tell(self) {
-        if let Some(_error) = self.poisoned {
+    /// Keeps a panic for the end of [`tell`](News::tell), if it is the first.
+    pub(crate) fn panicked(&mut self, panic: Panic) {
+        self.panicked.get_or_insert(panic);
+    }
+
+    /// Tells all of them, threads first; what a task panics with when it is woken comes last.
+    pub(crate) fn tell(mut self) {
+        if let Some(_error) = self.poisoned.take() {
             event!(ERROR, path = ?_error.path(), error = %_error, "takes no more records");
         }
-        for (waiter, outcome) in self.outcomes {
-            waiter.tell(outcome);
+        self.tell_threads();
+        for (waiter, outcome) in mem::take(&mut self.outcomes) {
+            let told = catch_unwind(AssertUnwindSafe(|| waiter.tell(outcome)));
+            told.unwrap_or_else(|panic| self.panicked(panic));
+        }
+        if let Some(panic) = self.panicked {
+            resume_unwind(panic);
         }
     }
 }

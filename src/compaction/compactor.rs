@@ -148,10 +148,14 @@ impl Compactor {
         self.not_removed.lock().take()
     }
 
-    /// Ends the run under way, waits for its end, and lets no other begin.
+    /// Lets no other run begin, and makes the one under way end.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         self.bell.call(Urgency::Soon);
+    }
+
+    /// Waits for the end of the run under way.
+    pub(crate) fn wait_for_end(&self) {
         // From within a run nobody can wait for its end: it changes nothing any more.
         if !self.is_runner() && !Bug::RunOutlivesClose.is_on() {
             drop(self.running.lock());
@@ -167,8 +171,13 @@ impl Compactor {
         self.is_stopped.load(Ordering::Acquire)
     }
 
+    /// The thread that does a run, whose callbacks are called there.
+    pub(crate) fn runner(&self) -> Option<ThreadId> {
+        *self.runner.lock()
+    }
+
     fn is_runner(&self) -> bool {
-        *self.runner.lock() == Some(thread::current().id())
+        self.runner() == Some(thread::current().id())
     }
 
     /// The time. Zero is how a row says that there is none.

@@ -3,7 +3,6 @@
 //! and may take its time.
 
 use crate::commit::Bell;
-use crate::commit::Commit;
 use crate::commit::LATE_MAX;
 use crate::commit::Post;
 use crate::commit::Urgency;
@@ -13,6 +12,7 @@ use crate::log::keeper::Keeper;
 use crate::sync::thread;
 use crate::sync::thread::Builder;
 use crate::sync::thread::JoinHandle;
+use crate::sync::thread::ThreadId;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +32,9 @@ impl Background {
     ) -> Result<Self> {
         let mut background = Self::default();
         let (bell, keeper_bell) = bells;
-        let commit = Arc::clone(&keeper.commit);
+        let told = Arc::clone(keeper);
         let mut spawned =
-            background.spawn("stratalog", bell, move |bell| run(&commit, bell, interval));
+            background.spawn("stratalog", bell, move |bell| run(&told, bell, interval));
         if let Some(bell) = keeper_bell.filter(|_| spawned.is_ok()) {
             let keeper = Arc::clone(keeper);
             spawned = background.spawn("stratalog-keep", bell, move |bell| keeper.keep(bell));
@@ -59,6 +59,10 @@ impl Background {
         Ok(())
     }
 
+    pub(super) fn ids(&self) -> Vec<ThreadId> {
+        self.threads.iter().map(|(_, thread)| thread.thread().id()).collect()
+    }
+
     /// Stops them and waits for them.
     pub(super) fn stop(self) {
         for (bell, _) in &self.threads {
@@ -76,7 +80,8 @@ impl Background {
 }
 
 /// Writes when it is called to, and syncs when it is called to or the interval has passed.
-fn run(commit: &Commit, bell: &Bell, interval: Duration) {
+fn run(keeper: &Keeper, bell: &Bell, interval: Duration) {
+    let commit = &keeper.commit;
     let mut due: Option<Duration> = None;
     let mut post_due: Option<Duration> = None;
     loop {
@@ -95,7 +100,7 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
                     post_due = post_due.or(Some(commit.monotonic().saturating_add(LATE_MAX)));
                 }
                 if calls.write {
-                    commit.write_in_background();
+                    keeper.survive(|| commit.write_in_background());
                 }
                 due = match calls.due {
                     Urgency::Never => due,
@@ -113,7 +118,9 @@ fn run(commit: &Commit, bell: &Bell, interval: Duration) {
             // A sync may take long.
             commit.post_late();
         }
-        let more = commit.sync_in_background();
+        // If that is not known, a look does no harm.
+        let mut more = true;
+        keeper.survive(|| more = commit.sync_in_background());
         due = more.then(|| commit.monotonic().saturating_add(interval));
     }
 }

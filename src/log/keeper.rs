@@ -3,6 +3,9 @@
 //! All of it is done by one thread. What must not wait, retention and the end of idle segments, is
 //! done in the pauses of a run of compaction as well, and a run looks for a pause behind every
 //! quarter of a megabyte: so it waits for a sync of one segment at most.
+//!
+//! Callbacks and tasks of others run on the threads of a log, and may panic. What they were called
+//! by is then over, but not the thread, of which nobody would notice that it is gone.
 
 use crate::commit::Bell;
 use crate::commit::Commit;
@@ -13,6 +16,7 @@ use crate::compaction::Compactor;
 use crate::compaction::Pause;
 use crate::consumers::Consumers;
 use crate::error::Error;
+use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::events::event;
 use crate::format::manifest::Row;
@@ -27,6 +31,8 @@ use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,8 +199,23 @@ impl Keeper {
 
     fn told_nobody(&self, error: Error) {
         event!(WARN, path = %self.path().display(), error = %error, "maintenance failed");
+        self.last.lock().error = Some(error.clone());
         self.on_error.tell(&error);
-        self.last.lock().error = Some(error);
+    }
+
+    /// Does some of the work of a thread of the log, which goes on if it panics. That is told to
+    /// no callback, which might be the one that did. Tells whether the work came to its end.
+    pub(super) fn survive(&self, work: impl FnOnce()) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        if let Err(panic) = &done {
+            let said = panic.downcast_ref::<&str>().copied();
+            let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            let said = said.unwrap_or("no message");
+            let what = format!("a callback or a task panicked on a thread of the log: {said}");
+            let error = Error::new(ErrorKind::Io, what).with_path(self.segments.dir().path());
+            self.last.lock().error = Some(error);
+        }
+        done.is_ok()
     }
 
     /// Ends the active segment if it is due although nothing is appended; tells whether it did.
@@ -225,9 +246,11 @@ impl Keeper {
 
     /// Does what must not wait; gives how long there is nothing of that to do.
     fn tidy_in_background(&self) -> Option<Duration> {
-        if let Err(error) = self.tidy() {
-            self.failed_in_background(error);
-        }
+        self.survive(|| {
+            if let Err(error) = self.tidy() {
+                self.failed_in_background(error);
+            }
+        });
         self.rest()
     }
 
@@ -237,31 +260,43 @@ impl Keeper {
             return;
         }
         let mut tidy_at = rest.map(|rest| now().saturating_add(rest));
-        let mut reached = None;
-        loop {
-            match self.compact(&mut |time| self.pause(bell, time, &mut tidy_at)) {
-                Ok(Some(report)) => {
-                    for aside in report.left_aside() {
-                        self.told_nobody(aside.error().clone());
-                    }
-                    if report.is_stopped() {
-                        self.last.lock().compact_after = now().saturating_add(TRY_AGAIN);
-                        return;
-                    }
-                    // What came to the log meanwhile has called, and was not listened to.
-                    let came_to = Some(report.compacted_to());
-                    if !report.more() && reached == came_to {
-                        return;
-                    }
-                    reached = came_to;
+        let survived = self.survive(|| {
+            let mut reached = None;
+            let mut pause = |time| self.pause(bell, time, &mut tidy_at);
+            while self.compact_once(&mut pause, &mut reached) {}
+        });
+        if !survived {
+            self.try_again_later();
+        }
+    }
+
+    /// Does one run if it is due; tells whether another one may be, right behind it. `reached` is
+    /// where the one before came to.
+    fn compact_once(&self, pause: Pause<'_>, reached: &mut Option<Offset>) -> bool {
+        match self.compact(pause) {
+            Ok(Some(report)) => {
+                for aside in report.left_aside() {
+                    self.told_nobody(aside.error().clone());
                 }
-                Ok(None) => return,
-                Err(error) => {
-                    self.last.lock().compact_after = now().saturating_add(TRY_AGAIN);
-                    return self.failed_in_background(error);
+                if report.is_stopped() {
+                    self.try_again_later();
+                    return false;
                 }
+                // What came to the log meanwhile has called, and was not listened to.
+                let before = reached.replace(report.compacted_to());
+                report.more() || before != Some(report.compacted_to())
+            }
+            Ok(None) => false,
+            Err(error) => {
+                self.try_again_later();
+                self.failed_in_background(error);
+                false
             }
         }
+    }
+
+    fn try_again_later(&self) {
+        self.last.lock().compact_after = self.clock.monotonic().saturating_add(TRY_AGAIN);
     }
 
     /// Pauses a run of compaction for so long, and does meanwhile what must not wait.

@@ -3,6 +3,7 @@
 mod append;
 mod background;
 mod checkpoint;
+mod closing;
 mod consumers;
 mod keeper;
 mod maintain;
@@ -29,17 +30,18 @@ use crate::cursor::Iter;
 use crate::cursor::Seek;
 use crate::cursor::View;
 use crate::cursor::Wait;
-use crate::error::Error;
 use crate::error::Result;
 use crate::events::event;
-use crate::log::background::Background;
+use crate::log::closing::Begun;
+use crate::log::closing::Running;
 use crate::log::keeper::Keeper;
 use crate::options::Durability;
 use crate::options::Options;
 use crate::state::Recovery;
-use crate::sync::Mutex;
 use crate::units::Offset;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,14 +80,7 @@ struct Handle {
     max_batch_bytes: u64,
     recovery: Recovery,
     keeper: Arc<Keeper>,
-    /// What runs while the log is open; `Err` or `Ok` of the close that ended it.
-    running: Mutex<Running>,
-}
-
-#[derive(Debug)]
-enum Running {
-    Open { background: Option<Background> },
-    Closed(Result<()>),
+    running: Running,
 }
 
 impl Log {
@@ -223,7 +218,18 @@ impl Log {
 
     /// Syncs everything, marks the log as closed so that the next open has nothing to do, stops the
     /// background thread and frees the lock. Later appends and waits are
-    /// [`Closed`](crate::ErrorKind::Closed); cursors read on. Closing again gives the same result.
+    /// [`Closed`](crate::ErrorKind::Closed); cursors read on.
+    ///
+    /// Closing again gives the same result, and waits for a thread that is closing the log. A
+    /// caller that this thread may be waiting for gets `Ok` at once, before the log is closed: that
+    /// is a task or callback on a thread of the log, within a run of compaction, or on the closing
+    /// thread itself. So tasks and callbacks may close the log, whoever else does.
+    ///
+    /// Tasks that wait for what does not come any more are woken when the log has been closed.
+    ///
+    /// # Panics
+    ///
+    /// If waking a task does; the log is closed, and all others are told, by then.
     ///
     /// # Errors
     ///
@@ -273,25 +279,25 @@ impl Handle {
 
     /// Tells how closing went, and whether it was now.
     fn close_once(&self) -> (Result<()>, bool) {
-        if let Some(compactor) = &self.keeper.compactor {
-            // Before the lock: a callback of the run that is waited for may close the log as well.
+        let compactor = self.keeper.compactor.as_ref();
+        if let Some(compactor) = compactor {
+            // Also for a callback of the run, which may not wait for who closes.
             compactor.stop();
         }
-        let mut running = self.running.lock();
-        let background = match &mut *running {
-            Running::Closed(result) => return (result.clone(), false),
-            Running::Open { .. } => {
-                let closing = Running::Closed(Err(closing()));
-                match std::mem::replace(&mut *running, closing) {
-                    Running::Open { background } => background,
-                    Running::Closed(result) => return (result, false),
-                }
-            }
+        let runner = compactor.and_then(|compactor| compactor.runner());
+        let (closing, background) = match self.running.close(runner) {
+            Begun::First(closing, background) => (closing, background),
+            Begun::Over(result) => return (result, false),
         };
+        if let Some(compactor) = compactor {
+            compactor.wait_for_end();
+        }
         if Bug::LockFreedEarly.is_on() {
             self.commit.let_go_of_lock();
         }
-        let closed = self.commit.close();
+        let (closed, mut news) = self.commit.close();
+        // The threads of the log may be among those who wait.
+        news.tell_threads();
         self.keeper.consumers.close();
         if let Some(background) = background {
             background.stop();
@@ -299,7 +305,9 @@ impl Handle {
         // What cannot be removed is garbage for the next open.
         drop(self.view.segments.remove_garbage());
         self.commit.let_go_of_lock();
-        *running = Running::Closed(closed.clone());
+        closing.end(closed.clone());
+        // Not before: a task may close the log, or open it again, when it is woken.
+        news.tell();
         (closed, true)
     }
 }
@@ -307,11 +315,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // Nobody is left to tell; what was promised is durable already.
-        drop(self.close());
+        // It must not panic, since that may be why the handle is dropped.
+        drop(catch_unwind(AssertUnwindSafe(|| self.close())));
     }
-}
-
-/// Seen by nobody: the lock is held until the result takes its place.
-fn closing() -> Error {
-    Error::new(crate::error::ErrorKind::Closed, "the log is closing")
 }

@@ -25,8 +25,8 @@ use crate::format::names;
 use crate::format::names::Name;
 use crate::log::Handle;
 use crate::log::Log;
-use crate::log::Running;
 use crate::log::background::Background;
+use crate::log::closing::Running;
 use crate::log::keeper::Keeper;
 use crate::manifest;
 use crate::options::Durability;
@@ -199,7 +199,7 @@ impl Options {
         };
         let durability = self.durability;
         let view = View::here(segments, Arc::clone(&commit), durability);
-        let running = Mutex::new(Running::Open { background });
+        let running = Running::new(background);
         let (max_batch_bytes, recovery) = (self.max_batch_bytes, report);
         Ok(Log::new(Handle {
             view,

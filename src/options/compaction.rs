@@ -121,8 +121,13 @@ impl Compaction {
     }
 
     /// A function that is told every now and then how far a run has got. Where it breaks off, the
-    /// run ends; what it has done so far stands. It is called by the thread that compacts, and
-    /// cannot compact the log itself.
+    /// run ends; what it has done so far stands, and in the background the next one begins a minute
+    /// later at the earliest. It is called by the thread that compacts, and cannot compact the log
+    /// itself.
+    ///
+    /// If it panics, so does the call that compacts. In the background the run ends as if it had
+    /// been broken off, [`Stats::last_error`](crate::Stats::last_error) says so, and
+    /// [`Options::on_background_error`](crate::Options::on_background_error) is not called.
     pub fn progress(
         mut self,
         progress: impl Fn(&Progress) -> ControlFlow<()> + Send + Sync + 'static,

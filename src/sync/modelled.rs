@@ -86,6 +86,10 @@ impl Condvar {
         self.0.notify_one();
     }
 
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.held =
             guard.held.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));

@@ -9,6 +9,7 @@ use crate::support::tail;
 use crate::support::task::Alarm;
 use crate::support::task::block_on;
 use crate::support::until;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -276,4 +277,67 @@ fn a_task_may_close_the_log_when_a_leader_wakes_it() {
     let thread = thread::Builder::new().spawn(work).unwrap();
     is_done.recv_timeout(LONG).unwrap();
     thread.join().unwrap();
+}
+
+/// Wakes whoever polled the future with it in a way that panics.
+fn poll_to_panic(wait: &mut Wait) {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as it is meant");
+        }
+    }
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(Pin::new(wait).poll(&mut Context::from_waker(&waker)).is_pending());
+}
+
+/// The panic is told to whoever woke the task, when all the others have been told.
+#[test]
+fn a_task_that_panics_when_it_is_woken_leaves_no_other_untold() {
+    let log = Site::memory().open();
+    let (alarm, mut waits) = (Alarm::new(), [(); 3].map(|()| buffered(&log)));
+    let [before, panics, behind] = &mut waits;
+    assert!(alarm.poll(before).is_pending() && alarm.poll(behind).is_pending());
+    poll_to_panic(panics);
+    let mut cursor = log.cursor(Seek::Offset(at(2))).unwrap();
+    let (waited, has_waited) = mpsc::channel();
+    let wait = move || waited.send(cursor.wait(Duration::MAX)).unwrap();
+    let thread = thread::Builder::new().spawn(wait).unwrap();
+    // Until it waits.
+    thread::park_timeout(Duration::from_millis(50));
+    assert!(catch_unwind(AssertUnwindSafe(|| log.sync())).is_err());
+    assert_eq!(alarm.rings(), 2);
+    has_waited.recv_timeout(LONG).unwrap().unwrap();
+    thread.join().unwrap();
+    log.append("the log goes on").unwrap();
+}
+
+#[test]
+fn a_task_that_panics_does_not_end_the_background_thread() {
+    let storage = GateStorage::default();
+    let site = Site::over(Arc::new(storage.clone()));
+    let log = site.options(|options| options.maintenance(Maintenance::Background)).open();
+    log.append("begin the segment").unwrap();
+    for round in 2..5 {
+        let held = storage.hold();
+        let mut wait = buffered(&log);
+        poll_to_panic(&mut wait);
+        drop(held);
+        until(|| log.durable_offset() == at(round));
+    }
+    until(|| log.stats().last_error.is_some());
+    let error = log.stats().last_error.unwrap();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+#[test]
+fn a_task_that_panics_in_an_append_does_not_keep_the_record_from_being_synced() {
+    let site = Site::memory().options(|options| {
+        options.maintenance(Maintenance::Background).durability(Durability::Buffered)
+    });
+    let log = site.open();
+    let mut more = log.cursor(Seek::End).unwrap().wait_async();
+    poll_to_panic(&mut more);
+    assert!(catch_unwind(AssertUnwindSafe(|| log.append("x"))).is_err());
+    until(|| log.durable_offset() == at(1));
 }

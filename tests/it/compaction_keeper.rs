@@ -356,3 +356,71 @@ fn a_run_in_the_background_that_failed_is_tried_again() {
     until(|| log.stats().compacted_to == at(200));
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
+
+/// The run is over, and is tried again a minute later; what else the thread does goes on.
+#[test]
+fn a_progress_callback_that_panics_in_the_background_ends_its_run_alone() {
+    let clock = AheadClock::default();
+    let [calls, told] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+    let (counted, count) = (Arc::clone(&calls), Arc::clone(&told));
+    let site = background(Site::memory().clock(&clock), |compaction| {
+        compaction.progress(move |_| {
+            assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "as it is meant");
+            ControlFlow::Continue(())
+        })
+    });
+    let site = site.options(|options| {
+        let retention = Retention::new().max_bytes(2000);
+        options.segment_bytes(1024).retention(retention).on_background_error(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+    });
+    let log = site.open();
+    log.append(pair("k", 1)).unwrap();
+    log.roll().unwrap();
+    until(|| log.stats().last_error.is_some());
+    let error = log.stats().last_error.unwrap().to_string();
+    assert!(error.contains("panicked") && error.contains("as it is meant"), "{error}");
+    let value = vec![b'v'; 1000];
+    let fill = || {
+        let before = log.end_offset();
+        for _ in 0..20 {
+            log.append(Record::new(&value).key("k")).unwrap();
+        }
+        log.roll().unwrap();
+        until(|| log.start_offset() > before);
+    };
+    fill();
+    assert_eq!((calls.load(Ordering::SeqCst), told.load(Ordering::SeqCst)), (1, 0));
+    clock.0.store(60, Ordering::SeqCst);
+    fill();
+    until(|| log.stats().last_compaction.is_some());
+}
+
+#[test]
+fn a_callback_for_errors_that_panics_does_not_end_the_thread() {
+    let machine = FaultyStorage::memory();
+    let calls = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&calls);
+    let site = Site::over(machine.process()).options(|options| {
+        let options = options.segment_bytes(1024).maintenance(Maintenance::Background);
+        options.retention(Retention::new().max_bytes(2000)).on_background_error(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            panic!("as it is meant");
+        })
+    });
+    let log = site.open();
+    let value = vec![b'v'; 1000];
+    log.append(&value).unwrap();
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("-00000001.log"));
+    for round in 0..3 {
+        for _ in 0..10 {
+            log.append(&value).unwrap();
+        }
+        until(|| log.start_offset() >= at(round * 10 + 6));
+    }
+    until(|| calls.load(Ordering::SeqCst) == 1);
+    until(|| log.stats().last_error.is_some_and(|error| error.to_string().contains("panicked")));
+    // What could not be removed is tried again by the next open.
+    until(|| site.segments().len() == log.segments().len() + 1);
+}

@@ -9,6 +9,7 @@ mod backward;
 mod checkpoint;
 mod checkpoint_consumers;
 mod checkpoint_load;
+mod close;
 mod compaction;
 mod compaction_beside;
 mod compaction_faults;
