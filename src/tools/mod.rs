@@ -179,7 +179,7 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     // A rename that a crash left undecided is decided now, before anything depends on it.
     dir.sync()?;
     let mut look = look(&dir)?;
-    if options.keep == Keep::Prefix && look.plan.parts.iter().any(|part| !part.lost.is_empty()) {
+    if options.keep == Keep::Prefix {
         look.plan.keep_prefix();
         look.report.plan = look.plan.steps();
     }
