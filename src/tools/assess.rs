@@ -66,8 +66,8 @@ pub(super) fn by_manifest(
         *report = before;
         (parts, is_wrong) = judge_all(dir, &seen, durable.max(manifest.end_offset()), report)?;
     }
-    seal_what_is_proven(&mut parts);
-    parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
+    seal_what_is_ended(&mut parts, durable);
+    parts.retain(|part| part.fate != Fate::Rewrite || part.row.end_offset > part.row.base_offset);
     is_wrong |= parts.len() < manifest.rows.len();
     let mut aside = Vec::new();
     for file in files {
@@ -273,12 +273,15 @@ pub(super) fn correct(row: &mut Row, content: &Content) {
     (row.first_appended_at, row.last_appended_at) = times;
 }
 
-/// Segments in front of one that ends here for good are durable: a durable mark lies behind them.
-fn seal_what_is_proven(parts: &mut [Part]) {
+/// Segments in front of one that ends here for good have to be durable.
+fn seal_what_is_ended(parts: &mut [Part], durable: Offset) {
     let Some(last) = parts.iter().rposition(|part| part.fate == Fate::Rewrite) else { return };
     for part in parts.iter_mut().take(last) {
         if part.row.state == RowState::Written {
             part.row.state = RowState::Sealed;
+            if part.fate == Fate::Keep && part.row.end_offset > durable {
+                part.fate = Fate::Confirm;
+            }
         }
     }
 }

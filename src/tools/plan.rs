@@ -32,8 +32,8 @@ pub(super) enum Fate {
     Keep,
     /// What can be read of it goes into a new segment; the file is set aside.
     Rewrite,
-    /// The same, but the file is sound and need not be set aside.
-    Copy,
+    /// It stays, but nothing proves it durable: its bytes are written anew in their place.
+    Confirm,
 }
 
 /// What a repair of a log is to keep.
@@ -113,8 +113,8 @@ impl Plan {
             match (fate, source) {
                 (Fate::Keep, _) => {}
                 (_, None) => steps.push(format!("begin a segment without records for {range}")),
-                (Fate::Copy, Some((name, _))) => {
-                    steps.push(format!("write {range} of {name} into a new segment"));
+                (Fate::Confirm, Some((name, _))) => {
+                    steps.push(format!("write {range} of {name} anew in their place"));
                 }
                 (Fate::Rewrite, Some((name, _))) => steps.push(format!(
                     "set {name} aside, and write what can be read of {range} into a new segment; \

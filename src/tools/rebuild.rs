@@ -227,7 +227,7 @@ fn part(
         Fate::Rewrite
     } else if range.end > mark {
         // Nothing proves that it is durable.
-        Fate::Copy
+        Fate::Confirm
     } else {
         Fate::Keep
     };

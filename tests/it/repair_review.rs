@@ -2,14 +2,20 @@
 
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::clock::ManualClock;
+use crate::support::faulty::FaultyStorage;
 use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::read_rows;
 use crate::support::image::tiny;
+use crate::support::medium::Crash;
+use crate::support::model::Row;
 use crate::support::records;
+use crate::support::secs;
+use std::path::Path;
 use std::sync::Arc;
-use stratalog::storage::{MemoryStorage, Storage};
-use stratalog::{Keep, RepairOptions, RepairReport};
+use stratalog::storage::{MemoryStorage, OpenMode, Storage};
+use stratalog::{Durability, Keep, Log, RepairOptions, RepairReport, Seek};
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
     let options = RepairOptions::new().storage(Arc::clone(storage)).keep(keep);
@@ -63,4 +69,100 @@ fn flip_value(image: &mut Image, offset: u64) -> bool {
         }
     }
     false
+}
+
+/// A log whose records are only written, of a process that was killed.
+fn killed() -> FaultyStorage {
+    let machine = FaultyStorage::memory();
+    let clock = Arc::new(ManualClock::at(secs(1000)));
+    let options = tiny(machine.process()).durability(Durability::Written).clock(clock);
+    let log = options.open(DIR).unwrap();
+    for record in records(0..25) {
+        log.append(record).unwrap();
+    }
+    machine.kill();
+    drop(log);
+    machine
+}
+
+/// Whoever opens the log now is shown what the next power cut leaves; gives the number of records.
+#[track_caller]
+fn check_shown_stays(machine: &FaultyStorage, story: &str) -> Option<usize> {
+    let log = tiny(machine.process()).open(DIR).ok()?;
+    // Of what is damaged nothing is shown; the rest is.
+    let shown = readable(&log);
+    for how in [Crash::DropUnsynced, Crash::Prefix(3), Crash::Random(7)] {
+        let after = tiny(machine.crash(how).process()).open(DIR);
+        let after = after.unwrap_or_else(|error| panic!("{story}, {how:?}: {error}"));
+        assert!(readable(&after) == shown, "{story}, {how:?}: {} were shown", shown.len());
+    }
+    Some(shown.len())
+}
+
+/// What can be read of a log by who goes on behind damage.
+fn readable(log: &Log) -> Vec<Row> {
+    let mut cursor = log.cursor(Seek::Start).unwrap();
+    let mut rows = Vec::new();
+    loop {
+        match cursor.next() {
+            Ok(None) => return rows,
+            Ok(Some(entry)) => rows.push(Row::from(entry)),
+            Err(error) => cursor.seek(Seek::Offset(error.readable_from().unwrap())).unwrap(),
+        }
+    }
+}
+
+fn damage(machine: &FaultyStorage, name: &str, position: u64) {
+    let path = Path::new(DIR).join(name);
+    let file = machine.process().open(&path, OpenMode::Write).unwrap();
+    let mut byte = [0];
+    file.read_at(&mut byte, position).unwrap();
+    file.write_at(&[!byte[0]], position).unwrap();
+}
+
+fn repair_machine(machine: &FaultyStorage) -> stratalog::Result<RepairReport> {
+    stratalog::repair(DIR, &RepairOptions::new().storage(machine.process()))
+}
+
+#[test]
+fn what_a_repair_calls_sealed_is_durable() {
+    for call in 0.. {
+        let machine = killed();
+        let last = Image::of(&*machine.process()).last();
+        damage(&machine, &last, 20);
+        machine.stop_after(call);
+        let repaired = repair_machine(&machine);
+        machine.kill();
+        let shown = check_shown_stays(&machine, &format!("stopped before call {call}"));
+        if repaired.is_ok() {
+            assert_eq!(shown, Some(25));
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_a_repair_without_a_manifest_leaves_half_done_is_durable() {
+    let mut opened = 0;
+    for damaged in [None, Some(20), Some(115)] {
+        for call in 0.. {
+            let machine = killed();
+            let last = Image::of(&*machine.process()).last();
+            if let Some(position) = damaged {
+                damage(&machine, &last, position);
+            }
+            machine.process().remove(&Path::new(DIR).join("MANIFEST")).unwrap();
+            machine.stop_after(call);
+            let repaired = repair_machine(&machine);
+            machine.kill();
+            let story = format!("{damaged:?} damaged, stopped before call {call}");
+            let shown = check_shown_stays(&machine, &story);
+            opened += usize::from(shown.is_some());
+            if repaired.is_ok() {
+                assert!(shown >= Some(24), "{story}: {shown:?}");
+                break;
+            }
+        }
+    }
+    assert!(opened > 3, "{opened}");
 }
