@@ -114,8 +114,12 @@ pub(super) fn by_segments(
         compacted_to: Offset::ZERO,
         rows: Vec::new(),
     };
-    let mark = chain.live.iter().filter_map(|(id, _)| all.get(id)).map(|seen| seen.content.mark);
-    let mark = mark.max().unwrap_or(Offset::ZERO);
+    // What was durable of a segment and truncated says nothing of what came in its place.
+    let marks = chain.live.iter().filter_map(|(id, range)| {
+        let seen = all.get(id)?;
+        Some(seen.content.mark.min(range.end))
+    });
+    let mark = marks.max().unwrap_or(Offset::ZERO);
     let mut parts: Vec<Part> = Vec::new();
     for (id, range) in chain.live {
         let Some(seen) = all.get_mut(&id) else { continue };

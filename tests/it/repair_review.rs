@@ -166,3 +166,23 @@ fn what_a_repair_without_a_manifest_leaves_half_done_is_durable() {
     }
     assert!(opened > 3, "{opened}");
 }
+
+/// The durable marks of what was truncated are still in the file.
+#[test]
+fn a_mark_of_what_was_truncated_proves_nothing() {
+    let machine = FaultyStorage::memory();
+    let clock = Arc::new(ManualClock::at(secs(1000)));
+    let options = tiny(machine.process()).segment_bytes(1 << 20).clock(clock.clone());
+    let log = options.open(DIR).unwrap();
+    append_all(&log, &records(0..20));
+    log.truncate_to(at(5)).unwrap();
+    drop(log);
+    let options = tiny(machine.process()).durability(Durability::Written).clock(clock);
+    let log = options.open(DIR).unwrap();
+    append_all(&log, &records(20..23));
+    machine.kill();
+    drop(log);
+    machine.process().remove(&Path::new(DIR).join("MANIFEST")).unwrap();
+    let report = repair_machine(&machine).unwrap();
+    assert_eq!(check_shown_stays(&machine, &report.to_string()), Some(8), "{report}");
+}
