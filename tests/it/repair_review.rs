@@ -11,6 +11,7 @@ use crate::support::image::tiny;
 use crate::support::medium::Crash;
 use crate::support::model::Row;
 use crate::support::records;
+use crate::support::replica::Wire;
 use crate::support::secs;
 use std::path::Path;
 use std::sync::Arc;
@@ -185,4 +186,30 @@ fn a_mark_of_what_was_truncated_proves_nothing() {
     machine.process().remove(&Path::new(DIR).join("MANIFEST")).unwrap();
     let report = repair_machine(&machine).unwrap();
     assert_eq!(check_shown_stays(&machine, &report.to_string()), Some(8), "{report}");
+}
+
+/// Times before those of what was truncated, and holes: a replica takes both.
+#[test]
+fn what_a_replica_truncated_does_not_come_back() {
+    let values: [&[u8]; 5] = [b"0", b"1", b"2", b"3", b"4"];
+    let earlier = [Wire::values(5, 2000, &values[..3]), Wire::hole(8, 1)];
+    let holes = [Wire::values(5, 4000, &values[..2]), Wire::hole(7, 2)];
+    for after in [earlier, holes] {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let log = tiny(Arc::clone(&storage)).segment_bytes(1 << 20).open(DIR).unwrap();
+        log.append_frames(&Wire::values(0, 1000, &values).bytes()).unwrap();
+        log.append_frames(&Wire::values(5, 3000, &values).bytes()).unwrap();
+        log.truncate_to(at(5)).unwrap();
+        for frame in after {
+            log.append_frames(&frame.bytes()).unwrap();
+        }
+        let (before, end) = (readable(&log), log.end_offset());
+        log.close().unwrap();
+        drop(log);
+        storage.remove(&Path::new(DIR).join("MANIFEST")).unwrap();
+        let report = repair(&storage, Keep::Readable);
+        let log = tiny(storage).open(DIR).unwrap();
+        assert_eq!(readable(&log), before, "{report}");
+        assert_eq!(log.end_offset(), end, "{report}");
+    }
 }
