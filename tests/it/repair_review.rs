@@ -4,6 +4,8 @@ use crate::support::append_all;
 use crate::support::at;
 use crate::support::clock::ManualClock;
 use crate::support::faulty::FaultyStorage;
+use crate::support::forge;
+use crate::support::gauge::Gauge;
 use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::read_rows;
@@ -13,10 +15,11 @@ use crate::support::model::Row;
 use crate::support::records;
 use crate::support::replica::Wire;
 use crate::support::secs;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
-use stratalog::{Durability, Keep, Log, RepairOptions, RepairReport, Seek};
+use stratalog::{Durability, Keep, Log, RepairOptions, RepairReport, Seek, VerifyOptions};
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
     let options = RepairOptions::new().storage(Arc::clone(storage)).keep(keep);
@@ -212,4 +215,29 @@ fn what_a_replica_truncated_does_not_come_back() {
         assert_eq!(readable(&log), before, "{report}");
         assert_eq!(log.end_offset(), end, "{report}");
     }
+}
+
+/// Of a segment that grows each bad frame is looked at twice: the second look is a short one.
+#[test]
+fn much_damage_is_not_much_to_read() {
+    const FRAMES: u64 = 4000;
+    let mut bytes = forge::segment(1, 0);
+    for offset in 0..FRAMES {
+        let mut frame = forge::frame(offset, b"x");
+        frame[41] ^= 7;
+        bytes.extend(frame);
+    }
+    let len = bytes.len() as u64;
+    let row =
+        forge::Row { id: 1, base: 0, end: 0, byte_len: forge::HEADER_LEN, state: forge::ACTIVE };
+    let image = Image(BTreeMap::from([
+        (forge::segment_name(1, 0), bytes),
+        ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+    ]));
+    let gauge = Gauge::over(image.storage());
+    let options = VerifyOptions::new().storage(Arc::new(gauge.clone()));
+    let report = stratalog::verify(DIR, &options).unwrap();
+    assert!(!report.is_sound(), "{report}");
+    let looks = gauge.read_bytes() - gauge.read_bytes().min(16 * len);
+    assert!(looks <= FRAMES * (4 << 10), "{} bytes are read", gauge.read_bytes());
 }
