@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
-use stratalog::{Durability, Keep, Log, RepairOptions, RepairReport, Seek, VerifyOptions};
+use stratalog::{Durability, Keep, Log, Options, RepairOptions, RepairReport, Seek, VerifyOptions};
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
     let options = RepairOptions::new().storage(Arc::clone(storage)).keep(keep);
@@ -240,4 +240,23 @@ fn much_damage_is_not_much_to_read() {
     assert!(!report.is_sound(), "{report}");
     let looks = gauge.read_bytes() - gauge.read_bytes().min(16 * len);
     assert!(looks <= FRAMES * (4 << 10), "{} bytes are read", gauge.read_bytes());
+}
+
+/// A first record longer than what is read of bodies to find a seed.
+#[test]
+fn a_damaged_header_in_front_of_a_large_record_costs_nothing() {
+    let storage = MemoryStorage::new();
+    let options = Options::new().storage(Arc::new(storage.clone()));
+    let log = options.open(DIR).unwrap();
+    log.append(vec![b'x'; 17 << 20]).unwrap();
+    append_all(&log, &records(0..20));
+    log.close().unwrap();
+    drop(log);
+    let mut image = Image::of(&storage);
+    let name = image.last();
+    image.bytes(&name)[70] ^= 1;
+    let storage = place(&image);
+    let report = repair(&storage, Keep::Readable);
+    let log = tiny(storage).open(DIR).unwrap();
+    assert_eq!(read_rows(&log).unwrap().len(), 21, "{report}");
 }
