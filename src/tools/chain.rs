@@ -43,6 +43,8 @@ pub(super) struct Link {
 pub(super) struct Chain {
     /// Ids, with where each one ends in the log.
     pub(super) live: Vec<(u64, Range<Offset>)>,
+    /// Where the log ends: a segment without records says so too.
+    pub(super) end: Option<Offset>,
     /// Offsets that may have been truncated.
     pub(super) ambiguous: Vec<Range<Offset>>,
 }
@@ -96,9 +98,10 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
         let place = live.partition_point(|old| old.base < link.base);
         live.insert(place, Link { end, ..link });
     }
+    let end = live.last().map(|last| last.end);
     live.retain(|link| link.end > link.base);
     let live = live.into_iter().map(|link| (link.id, link.base..link.end)).collect();
-    Chain { live, ambiguous }
+    Chain { live, end, ambiguous }
 }
 
 fn has(live: &[Link], base: Offset) -> bool {
@@ -186,8 +189,12 @@ mod tests {
         // Emptied, and gone on where it ended and behind.
         check(&[a, link(4, (10, 12), 0, (9, 9))], &[(4, 10, 12)], &[]);
         check(&[a, link(4, (50, 52), 0, (9, 9))], &[(4, 50, 52)], &[]);
-        // A file is missing.
+        // A file is missing, also behind the last record.
         check(&[a, c], &[(1, 0, 10), (3, 20, 30)], &[]);
+        let empty = link(4, (40, 40), 3, (0, 0));
+        check(&[a, b, c, empty], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[]);
+        assert_eq!(chain(vec![a, b, c, empty]).end, Some(empty.base));
+        assert_eq!(chain(vec![a, b, c]).end, Some(c.end));
     }
 
     #[test]

@@ -134,10 +134,17 @@ pub(super) fn by_segments(
             manifest.last_append_time = manifest.last_append_time.max(last);
         }
     }
+    let last = parts.last().map(|part| part.row.end_offset);
+    if let (Some(last), Some(end)) = (last, chain.end)
+        && last < end
+    {
+        fill_gap(dir, &mut parts, &mut manifest, last..end, report);
+    }
     for file in useless {
         tell_useless(dir, file, &parts, report);
     }
-    let start = parts.first().map_or(Offset::ZERO, |part| part.row.base_offset);
+    let nowhere = chain.end.unwrap_or(Offset::ZERO);
+    let start = parts.first().map_or(nowhere, |part| part.row.base_offset);
     let end = parts.last().map_or(start, |part| part.row.end_offset);
     manifest.start_offset = old.map_or(start, |old| old.start_offset.clamp(start, end));
     manifest.rows = parts.iter().map(|part| part.row).collect();

@@ -260,3 +260,35 @@ fn a_damaged_header_in_front_of_a_large_record_costs_nothing() {
     let log = tiny(storage).open(DIR).unwrap();
     assert_eq!(read_rows(&log).unwrap().len(), 21, "{report}");
 }
+
+/// A segment with a record in each frame.
+fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
+    let mut bytes = forge::segment(id, base);
+    for offset in base..base + count {
+        bytes.extend(forge::frame(offset, b"x"));
+    }
+    (forge::segment_name(id, base), bytes)
+}
+
+/// Repairs these segments, which have no manifest; gives the offsets that are there and the next.
+fn rebuilt<const N: usize>(files: [(String, Vec<u8>); N]) -> (Vec<u64>, u64, RepairReport) {
+    let storage = place(&Image(BTreeMap::from(files)));
+    let report = repair(&storage, Keep::Readable);
+    let log = tiny(storage).open(DIR).unwrap();
+    let entries = log.iter(Seek::Start).unwrap();
+    let offsets = entries.map(|entry| entry.unwrap().offset().get()).collect();
+    (offsets, log.append("next").unwrap().get(), report)
+}
+
+/// The last segment has a header and no record: its base was given out up to there.
+#[test]
+fn no_offset_below_an_empty_last_segment_is_given_out_again() {
+    let (offsets, next, report) = rebuilt([forged(1, 0, 3), forged(3, 9, 0)]);
+    assert_eq!((offsets, next), (vec![0, 1, 2], 9), "{report}");
+    let lost = report.found().damage().iter().any(|one| one.offsets == (at(3)..at(9)));
+    assert!(lost, "{report}");
+    let (offsets, next, report) = rebuilt([forged(3, 9, 0)]);
+    assert_eq!((offsets, next), (vec![], 9), "{report}");
+    let (offsets, next, report) = rebuilt([forged(1, 0, 3), forged(2, 3, 0)]);
+    assert_eq!((offsets, next), (vec![0, 1, 2], 3), "{report}");
+}
