@@ -36,6 +36,12 @@ use std::ops::Range;
 /// How many ids are left out, since the segments that had the last ones may be gone.
 const ID_MARGIN: u64 = 1 << 20;
 
+/// So many offsets a segment has at most.
+const SEGMENT_OFFSETS_MAX: u64 = u32::MAX as u64;
+
+/// A gap that needs more segments than that was never one of a log.
+const GAP_SEGMENTS_MAX: u64 = 1 << 10;
+
 /// A segment, by its id.
 struct Seen<'a> {
     file: &'a SegmentFile,
@@ -125,8 +131,13 @@ pub(super) fn by_segments(
         let Some(seen) = all.get_mut(&id) else { continue };
         seen.end_at(dir, range.end)?;
         let end = parts.last().map_or(range.start, |part| part.row.end_offset);
-        if end < range.start {
-            fill_gap(dir, &mut parts, &mut manifest, end..range.start, report);
+        if end < range.start && !fill_gap(dir, &mut parts, &mut manifest, end..range.start, report)
+        {
+            let first = parts.first().map_or(end, |part| part.row.base_offset);
+            let what = "what lies before so large a gap belongs to no log that can be told";
+            tell_gap(dir, first..end, what, report);
+            report.records = 0;
+            parts.clear();
         }
         parts.push(part(dir, (id, range), seen, mark, report));
         report.records += seen.content.records;
@@ -138,6 +149,7 @@ pub(super) fn by_segments(
     if let (Some(last), Some(end)) = (last, chain.end)
         && last < end
     {
+        // One that is too large says nothing: the records stay, and the log ends behind them.
         fill_gap(dir, &mut parts, &mut manifest, last..end, report);
     }
     for file in useless {
@@ -259,24 +271,34 @@ fn tell_useless(dir: &Dir, file: &SegmentFile, parts: &[Part], report: &mut Veri
     });
 }
 
-/// A segment is missing between two others.
+/// Segments are missing: others without records stand for them. Gives whether those are not too
+/// many.
 fn fill_gap(
     dir: &Dir,
     parts: &mut Vec<Part>,
     manifest: &mut Manifest,
     gap: Range<Offset>,
     report: &mut VerifyReport,
-) {
-    let what = "segments are missing";
-    let path = dir.path_of(names::MANIFEST);
-    let damage = Damage { path, position: None, offsets: gap.clone(), what: what.to_owned() };
-    report.damage.push(damage);
-    if gap.end.saturating_since(gap.start) > u64::from(u32::MAX) {
-        // No segment is so long: what comes before belongs to no log that can be told.
-        parts.clear();
-        return;
+) -> bool {
+    tell_gap(dir, gap.clone(), "segments are missing", report);
+    let len = gap.end.saturating_since(gap.start);
+    if len.div_ceil(SEGMENT_OFFSETS_MAX) > GAP_SEGMENTS_MAX {
+        return false;
     }
-    let row = row(manifest.next_segment_id, gap.clone());
-    manifest.next_segment_id = manifest.next_segment_id.saturating_add(1);
-    parts.push(Part { row, source: None, fate: Fate::Rewrite, lost: vec![gap], grows_to: None });
+    let mut from = gap.start;
+    while from < gap.end {
+        let len = gap.end.saturating_since(from).min(SEGMENT_OFFSETS_MAX);
+        let lost = from..from + len;
+        let row = row(manifest.next_segment_id, lost.clone());
+        manifest.next_segment_id = manifest.next_segment_id.saturating_add(1);
+        from = lost.end;
+        let (fate, lost) = (Fate::Rewrite, vec![lost]);
+        parts.push(Part { row, source: None, fate, lost, grows_to: None });
+    }
+    true
+}
+
+fn tell_gap(dir: &Dir, offsets: Range<Offset>, what: &str, report: &mut VerifyReport) {
+    let (path, what) = (dir.path_of(names::MANIFEST), what.to_owned());
+    report.damage.push(Damage { path, position: None, offsets, what });
 }

@@ -292,3 +292,20 @@ fn no_offset_below_an_empty_last_segment_is_given_out_again() {
     let (offsets, next, report) = rebuilt([forged(1, 0, 3), forged(2, 3, 0)]);
     assert_eq!((offsets, next), (vec![0, 1, 2], 3), "{report}");
 }
+
+/// So many offsets as no segment has: it was more than one.
+#[test]
+fn a_gap_of_many_segments_costs_only_what_is_missing() {
+    let far = 3 << 32;
+    let (offsets, next, report) = rebuilt([forged(1, 0, 2), forged(9, far, 2)]);
+    assert_eq!((offsets, next), (vec![0, 1, far, far + 1], far + 2), "{report}");
+    let lost = report.found().damage().iter().any(|one| one.offsets == (at(2)..at(far)));
+    assert!(lost, "{report}");
+    // No log is so long: of what is left out the report tells.
+    let nowhere = 1 << 60;
+    let (offsets, next, report) = rebuilt([forged(1, 0, 2), forged(9, nowhere, 2)]);
+    assert_eq!((offsets, next), (vec![nowhere, nowhere + 1], nowhere + 2), "{report}");
+    let told = |offset| report.found().damage().iter().any(|one| one.offsets.contains(&at(offset)));
+    assert!(told(0) && told(1) && told(2) && !told(nowhere), "{report}");
+    assert_eq!(report.found().records(), 2, "{report}");
+}
