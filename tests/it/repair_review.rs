@@ -1,6 +1,7 @@
 //! Verifying and repairing where a review found more lost than was damaged, or less said.
 
 use crate::support::append_all;
+use crate::support::assert_kind;
 use crate::support::at;
 use crate::support::clock::ManualClock;
 use crate::support::faulty::FaultyStorage;
@@ -19,7 +20,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
-use stratalog::{Durability, Keep, Log, Options, RepairOptions, RepairReport, Seek, VerifyOptions};
+use stratalog::{
+    Durability, ErrorKind, Keep, Log, Options, RepairOptions, RepairReport, Seek, VerifyOptions,
+};
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
     let options = RepairOptions::new().storage(Arc::clone(storage)).keep(keep);
@@ -308,4 +311,35 @@ fn a_gap_of_many_segments_costs_only_what_is_missing() {
     let told = |offset| report.found().damage().iter().any(|one| one.offsets.contains(&at(offset)));
     assert!(told(0) && told(1) && told(2) && !told(nowhere), "{report}");
     assert_eq!(report.found().records(), 2, "{report}");
+}
+
+/// The manifest says that the first record came later than those that follow it.
+#[test]
+fn verifying_holds_frames_against_the_time_that_the_manifest_states() {
+    let early = |mark: bool| {
+        let mut bytes = forge::segment(1, 0);
+        bytes.extend(forge::frame_at(500, 0, 1, &[0, 1, b'x']));
+        let byte_len = bytes.len() as u64;
+        bytes.extend(forge::frame_at(500, 1, 1, &[0, 1, b'x']));
+        if mark {
+            bytes.extend(forge::frame_at(500, 2, 1, &[0, 1, b'x']));
+        }
+        let row = forge::Row { id: 1, base: 0, end: 1, byte_len, state: forge::ACTIVE };
+        Image(BTreeMap::from([
+            (forge::segment_name(1, 0), bytes),
+            ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+        ]))
+    };
+    let refused = early(true);
+    assert_kind(refused.open(), ErrorKind::Corrupt);
+    let storage = place(&refused);
+    let report = repair(&storage, Keep::Readable);
+    assert!(!report.found().is_sound(), "{report}");
+    assert_eq!(read_rows(&tiny(storage).open(DIR).unwrap()).unwrap().len(), 3, "{report}");
+    // Without a durable mark behind it opening takes it for a torn tail.
+    let cut = early(false);
+    assert_eq!(read_rows(&cut.open().unwrap()).unwrap().len(), 1);
+    let options = VerifyOptions::new().storage(place(&cut));
+    let report = stratalog::verify(DIR, &options).unwrap();
+    assert!(report.is_sound(), "{report}");
 }
