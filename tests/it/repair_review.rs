@@ -4,9 +4,12 @@ use crate::support::append_all;
 use crate::support::assert_kind;
 use crate::support::at;
 use crate::support::clock::ManualClock;
+use crate::support::fault::Fault;
+use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::forge;
 use crate::support::gauge::Gauge;
+use crate::support::hook::HookStorage;
 use crate::support::image::DIR;
 use crate::support::image::Image;
 use crate::support::image::read_rows;
@@ -17,11 +20,13 @@ use crate::support::records;
 use crate::support::replica::Wire;
 use crate::support::secs;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
 use stratalog::{
     Durability, ErrorKind, Keep, Log, Options, RepairOptions, RepairReport, Seek, VerifyOptions,
+    VerifyReport,
 };
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
@@ -342,4 +347,49 @@ fn verifying_holds_frames_against_the_time_that_the_manifest_states() {
     let options = VerifyOptions::new().storage(place(&cut));
     let report = stratalog::verify(DIR, &options).unwrap();
     assert!(report.is_sound(), "{report}");
+}
+
+/// A look at everything lists the directory once.
+fn looks(machine: &FaultyStorage) -> (u64, stratalog::Result<VerifyReport>) {
+    machine.forget_calls();
+    let report = stratalog::verify(DIR, &VerifyOptions::new().storage(machine.process()));
+    (machine.count(|op, _| op == Op::List), report)
+}
+
+#[test]
+fn what_cannot_be_read_is_read_once() {
+    let storage = MemoryStorage::new();
+    let log = tiny(Arc::new(storage.clone())).open(DIR).unwrap();
+    append_all(&log, &records(0..20));
+    let count = Image::of(&storage).segments().len() as u64;
+    let machine = FaultyStorage::over(storage);
+    machine.inject(Fault::new(Op::Read, io::ErrorKind::Other).on(".log").nth(3).forever());
+    let (looks_taken, report) = looks(&machine);
+    assert_eq!((looks_taken, report.unwrap_err().kind()), (1, ErrorKind::Io));
+    machine.heal();
+    // A file that has gone since it was listed is another matter.
+    machine.inject(Fault::new(Op::Open, io::ErrorKind::NotFound).on(".log").nth(count + 1));
+    let (looks_taken, report) = looks(&machine);
+    assert_eq!((looks_taken, report.unwrap().is_sound()), (2, true));
+}
+
+/// The file that could not be read was removed meanwhile, while it was open here.
+#[test]
+fn what_cannot_be_read_of_a_log_that_changes_is_looked_at_again() {
+    let storage = HookStorage::default();
+    let log = tiny(Arc::new(storage.clone())).open(DIR).unwrap();
+    append_all(&log, &records(0..20));
+    let first = Path::new(DIR).join(&Image::of(&storage).segments()[0]);
+    let file = storage.open(&first, OpenMode::Write).unwrap();
+    storage.before(Op::Read, ".log", move || {
+        let mut header = [0; 72];
+        file.read_at(&mut header, 0).unwrap();
+        header[8] = 2;
+        file.write_at(&forge::resealed(header.to_vec()), 0).unwrap();
+        log.delete_before(at(15)).unwrap();
+    });
+    let options = VerifyOptions::new().storage(Arc::new(storage.clone()));
+    let report = stratalog::verify(DIR, &options).unwrap();
+    assert!(storage.has_acted() && report.is_sound(), "{report}");
+    assert_eq!(report.start_offset(), at(15), "{report}");
 }
