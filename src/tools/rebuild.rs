@@ -10,6 +10,7 @@ use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::storage::Dir;
 use crate::storage::OpenMode;
 use crate::tools::assess::correct;
+use crate::tools::chain::Chain;
 use crate::tools::chain::Link;
 use crate::tools::chain::chain;
 use crate::tools::plan::Fate;
@@ -120,6 +121,31 @@ pub(super) fn by_segments(
         compacted_to: Offset::ZERO,
         rows: Vec::new(),
     };
+    let nowhere = chain.end.unwrap_or(Offset::ZERO);
+    let parts = lay_out(dir, chain, all, &mut manifest, report)?;
+    for file in useless {
+        tell_useless(dir, file, &parts, report);
+    }
+    let start = parts.first().map_or(nowhere, |part| part.row.base_offset);
+    let end = parts.last().map_or(start, |part| part.row.end_offset);
+    manifest.start_offset = old.map_or(start, |old| old.start_offset.clamp(start, end));
+    manifest.rows = parts.iter().map(|part| part.row).collect();
+    let is_used = |file: &&SegmentFile| {
+        parts.iter().any(|part| part.source.as_ref().is_some_and(|(name, _)| *name == file.name))
+    };
+    let aside = survey.files.iter().filter(|file| !is_used(file));
+    let aside = aside.map(|file| file.name.clone()).collect();
+    Ok(Plan { manifest, parts, aside, standing: Standing::Useless })
+}
+
+/// The segments of the log one behind the other, with others where some are missing.
+fn lay_out(
+    dir: &Dir,
+    chain: Chain,
+    mut all: BTreeMap<u64, Seen<'_>>,
+    manifest: &mut Manifest,
+    report: &mut VerifyReport,
+) -> Result<Vec<Part>> {
     // What was durable of a segment and truncated says nothing of what came in its place.
     let marks = chain.live.iter().filter_map(|(id, range)| {
         let seen = all.get(id)?;
@@ -131,8 +157,7 @@ pub(super) fn by_segments(
         let Some(seen) = all.get_mut(&id) else { continue };
         seen.end_at(dir, range.end)?;
         let end = parts.last().map_or(range.start, |part| part.row.end_offset);
-        if end < range.start && !fill_gap(dir, &mut parts, &mut manifest, end..range.start, report)
-        {
+        if end < range.start && !fill_gap(dir, &mut parts, manifest, end..range.start, report) {
             let first = parts.first().map_or(end, |part| part.row.base_offset);
             let what = "what lies before so large a gap belongs to no log that can be told";
             tell_gap(dir, first..end, what, report);
@@ -150,22 +175,9 @@ pub(super) fn by_segments(
         && last < end
     {
         // One that is too large says nothing: the records stay, and the log ends behind them.
-        fill_gap(dir, &mut parts, &mut manifest, last..end, report);
+        fill_gap(dir, &mut parts, manifest, last..end, report);
     }
-    for file in useless {
-        tell_useless(dir, file, &parts, report);
-    }
-    let nowhere = chain.end.unwrap_or(Offset::ZERO);
-    let start = parts.first().map_or(nowhere, |part| part.row.base_offset);
-    let end = parts.last().map_or(start, |part| part.row.end_offset);
-    manifest.start_offset = old.map_or(start, |old| old.start_offset.clamp(start, end));
-    manifest.rows = parts.iter().map(|part| part.row).collect();
-    let is_used = |file: &&SegmentFile| {
-        parts.iter().any(|part| part.source.as_ref().is_some_and(|(name, _)| *name == file.name))
-    };
-    let aside = survey.files.iter().filter(|file| !is_used(file));
-    let aside = aside.map(|file| file.name.clone()).collect();
-    Ok(Plan { manifest, parts, aside, standing: Standing::Useless })
+    Ok(parts)
 }
 
 /// The identity that most headers have.
