@@ -197,7 +197,7 @@ fn fail_over(scratch: &Path, style: Style) -> Result<()> {
     let remains = anna.kill(scratch.join("anna-again"))?;
 
     println!(" bert takes over; who asked for r4 was never answered, and asks again");
-    for request in [asks("r4", "y", Some(100)), asks("r6", "z", None), asks("r7", "x", Some(1))] {
+    for request in [asks("r6", "z", None), asks("r4", "y", Some(100)), asks("r7", "x", Some(1))] {
         bert.serve(&request)?;
     }
     bert.show();

@@ -10,7 +10,7 @@ use crate::storage::Handle;
 const PIECE_BYTES: u64 = 256 << 10;
 
 /// Writes what stands from `position` to `end` anew, byte for byte in its place, and syncs it.
-pub(super) fn write_anew(file: &Handle, mut position: u64, end: u64) -> Result<()> {
+pub(crate) fn write_anew(file: &Handle, mut position: u64, end: u64) -> Result<()> {
     // The zeros behind the end may be lost as well, and the blocks under them be taken for what
     // they are not.
     file.forget_cached(end.next_multiple_of(PIECE_BYTES), u64::MAX);

@@ -15,6 +15,7 @@ mod recover;
 mod report;
 mod shown;
 
+pub(crate) use anew::write_anew;
 pub(crate) use recover::Recovered;
 pub(crate) use recover::extend;
 pub(crate) use recover::recover;

@@ -4,13 +4,18 @@
 //! finishes it:
 //!
 //! 1. Every file that is to go gets a second name, or a copy, in a directory of its own, durably.
+//! 2. What a manifest will call sealed, and nothing proves durable, is written anew, byte for byte
+//!    in its place, and synced, as recovery does: the process that wrote it may be gone, and the
+//!    disk may not have it. A crash leaves the same bytes, or fewer that nothing proves.
 //!    Positions of consumers go back to where the log will end.
-//! 2. A manifest gives out the ids of the segments that are to be written, so that what a crash
+//! 3. A manifest gives out the ids of the segments that are to be written, so that what a crash
 //!    leaves of them is garbage. It is the one that was there; if there was none, it says what the
-//!    segments told, and the next repair goes by it.
-//! 3. What can be read is written into new segments, and they are synced.
-//! 4. One manifest names them in the place of the others.
-//! 5. The files that were set aside go from the directory of the log.
+//!    segments told, and the next repair goes by it. Then every segment is sealed in it, also
+//!    those that are to go, so those have been written anew in step 2 too: whoever opens what a
+//!    repair has left half done is shown what stays.
+//! 4. What can be read is written into new segments, and they are synced.
+//! 5. One manifest names them in the place of the others.
+//! 6. The files that were set aside go from the directory of the log.
 
 use crate::compaction::output::Output;
 use crate::consumers;
@@ -23,9 +28,11 @@ use crate::format::manifest::Origin;
 use crate::format::manifest::Row;
 use crate::format::names;
 use crate::format::names::Name;
+use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::manifest;
 use crate::segment::NewSegment;
 use crate::segment::Records;
+use crate::state::write_anew;
 use crate::storage::Dir;
 use crate::storage::OpenMode;
 use crate::tools::plan::Fate;
@@ -45,11 +52,12 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
     going.extend(rewritten.filter_map(|part| Some(part.source.as_ref()?.0.as_str())));
     let set_aside = set_aside(dir, &going, plan.standing)?;
 
+    confirm(dir, plan)?;
     // Before any manifest says that the log ends there.
     let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
     consumers::take_back_to(dir, plan.manifest.log_id, end)?;
     let first_id = plan.manifest.next_segment_id;
-    let count = plan.parts.iter().filter(|part| part.fate != Fate::Keep).count() as u64;
+    let count = plan.parts.iter().filter(|part| part.fate == Fate::Rewrite).count() as u64;
     let Some(next_segment_id) = first_id.checked_add(count) else {
         let what = "no segment can be written anew, for there is no number left for one";
         return Err(Error::new(ErrorKind::Corrupt, what).with_path(dir.path()));
@@ -61,18 +69,16 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
     let mut id = first_id;
     for part in &plan.parts {
         let row = match part.fate {
-            Fate::Keep => part.row,
-            Fate::Rewrite | Fate::Copy => {
+            Fate::Keep | Fate::Confirm => part.row,
+            Fate::Rewrite => {
                 id += 1;
-                write_anew(dir, part, id - 1, rows.last(), plan.manifest.log_id)?
+                rewrite(dir, part, id - 1, rows.last(), plan.manifest.log_id)?
             }
         };
         rows.push(row);
     }
     replace(dir, &Manifest { rows, ..before })?;
 
-    let copied = plan.parts.iter().filter(|part| part.fate == Fate::Copy);
-    going.extend(copied.filter_map(|part| Some(part.source.as_ref()?.0.as_str())));
     for name in going {
         dir.remove(name)?;
         if let Some(Name::Segment { base_offset, segment_id }) = names::parse(OsStr::new(name)) {
@@ -81,6 +87,24 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
     }
     dir.sync()?;
     Ok(set_aside)
+}
+
+/// Makes durable what the next manifest calls sealed without a proof.
+fn confirm(dir: &Dir, plan: &Plan) -> Result<()> {
+    let is_made = plan.standing == Standing::Useless;
+    let is_unproven = |part: &&Part| match part.fate {
+        Fate::Keep => false,
+        Fate::Confirm => true,
+        // A manifest that was there still says of it what it said.
+        Fate::Rewrite => is_made,
+    };
+    for Part { row, source, .. } in plan.parts.iter().filter(is_unproven) {
+        let Some((name, _)) = source else { continue };
+        let file = dir.open(name, OpenMode::Write)?;
+        let end = file.size()?.min(row.byte_len);
+        write_anew(&file, (SEGMENT_HEADER_LEN as u64).min(end), end)?;
+    }
+    Ok(())
 }
 
 /// Keeps what is to go, durably.
@@ -105,13 +129,7 @@ fn set_aside(dir: &Dir, going: &[&str], manifest: Standing) -> Result<Option<Pat
 }
 
 /// Writes what can be read of a segment into a new one.
-fn write_anew(
-    dir: &Dir,
-    part: &Part,
-    id: u64,
-    previous: Option<&Row>,
-    log_id: u128,
-) -> Result<Row> {
+fn rewrite(dir: &Dir, part: &Part, id: u64, previous: Option<&Row>, log_id: u128) -> Result<Row> {
     let Part { row, source, .. } = part;
     let new = NewSegment::new(id, row.base_offset, dir.storage().random());
     let mut output = Output::create(dir, new, previous, log_id)?;

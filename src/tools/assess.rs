@@ -5,6 +5,7 @@ use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
 use crate::format::names;
+use crate::format::segment::MAX_SEGMENT_LEN;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment;
 use crate::segment::Scan;
@@ -66,8 +67,8 @@ pub(super) fn by_manifest(
         *report = before;
         (parts, is_wrong) = judge_all(dir, &seen, durable.max(manifest.end_offset()), report)?;
     }
-    seal_what_is_proven(&mut parts);
-    parts.retain(|part| part.fate == Fate::Keep || part.row.end_offset > part.row.base_offset);
+    seal_what_is_ended(&mut parts, durable);
+    parts.retain(|part| part.fate != Fate::Rewrite || part.row.end_offset > part.row.base_offset);
     is_wrong |= parts.len() < manifest.rows.len();
     let mut aside = Vec::new();
     for file in files {
@@ -123,10 +124,15 @@ fn goes_on(dir: &Dir, row: &Row, file: &SegmentFile, seed: u32, content: &Conten
         return Ok(true);
     }
     let mut scan = Scan::new(&file, seed, size, (row.byte_len, row.end_offset));
-    // Zeros behind the last frame are no damage.
     Ok(match scan.step()? {
+        // Zeros behind the last frame are no damage.
         Step::Damage(_) => scan.last_written_from(row.byte_len)?.is_none(),
-        Step::Frame { .. } | Step::End => true,
+        // Opening takes a frame that is too old for damage, and cuts it off if no mark is behind.
+        Step::Frame { header, .. } => {
+            let is_too_old = row.record_count > 0 && header.appended_at < row.first_appended_at;
+            !is_too_old || content.mark <= header.base_offset
+        }
+        Step::End => true,
     })
 }
 
@@ -182,7 +188,7 @@ fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) ->
         let position = position.map(Position::new);
         report.damage.push(Damage { path: path.clone(), position, offsets, what });
     };
-    let misfit = seen.misfit();
+    let misfit = seen.misfit(mark);
     let nothing = row.base_offset..row.base_offset;
     if let Some(what) = &misfit {
         let offsets = if file.is_none() { row.base_offset..known_end } else { nothing.clone() };
@@ -225,20 +231,28 @@ fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) ->
 
 impl Seen<'_> {
     /// What is wrong with the file as a whole.
-    fn misfit(&self) -> Option<String> {
+    fn misfit(&self, mark: Offset) -> Option<String> {
+        let row = &self.row;
         let Some((file, _)) = self.file else {
             return Some("the segment is missing, or nothing in it can be read".to_owned());
         };
         if file.header.is_none() {
             return Some("the header of the segment is damaged".to_owned());
         }
-        if self.row.state == RowState::Active && file.size < self.row.byte_len {
+        if row.state == RowState::Active && file.size < row.byte_len {
             return Some("the file is shorter than the manifest says".to_owned());
         }
-        if !self.goes_on {
-            return Some("the manifest says that another offset stands at its end".to_owned());
+        let is_scanned = row.state == RowState::Active
+            || (row.state == RowState::Written && row.end_offset > mark);
+        if is_scanned && file.size > 2 * MAX_SEGMENT_LEN {
+            return Some("the file is longer than any segment can be".to_owned());
         }
-        let has_name = (file.id, file.base) == (self.row.segment_id, self.row.base_offset);
+        if !self.goes_on {
+            return Some(
+                "the manifest says that another offset or time stands at its end".to_owned(),
+            );
+        }
+        let has_name = (file.id, file.base) == (row.segment_id, row.base_offset);
         (!has_name).then(|| format!("the segment is in the file {}", file.name))
     }
 
@@ -273,12 +287,15 @@ pub(super) fn correct(row: &mut Row, content: &Content) {
     (row.first_appended_at, row.last_appended_at) = times;
 }
 
-/// Segments in front of one that ends here for good are durable: a durable mark lies behind them.
-fn seal_what_is_proven(parts: &mut [Part]) {
+/// Segments in front of one that ends here for good have to be durable.
+fn seal_what_is_ended(parts: &mut [Part], durable: Offset) {
     let Some(last) = parts.iter().rposition(|part| part.fate == Fate::Rewrite) else { return };
     for part in parts.iter_mut().take(last) {
         if part.row.state == RowState::Written {
             part.row.state = RowState::Sealed;
+            if part.fate == Fate::Keep && part.row.end_offset > durable {
+                part.fate = Fate::Confirm;
+            }
         }
     }
 }
@@ -293,4 +310,54 @@ fn check_index(dir: &Dir, seen: &Seen<'_>, report: &mut VerifyReport) -> Result<
         report.notes.push(format!("{name} does not fit; it is built anew when it is needed"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+    use crate::format::manifest::Row;
+    use crate::format::manifest::RowState;
+    use crate::format::segment::MAX_SEGMENT_LEN;
+    use crate::format::segment::SegmentHeader;
+    use crate::tools::survey::Content;
+    use crate::tools::survey::SegmentFile;
+    use crate::units::Offset;
+    use crate::units::Timestamp;
+
+    /// Opening reads all of a file that is not sealed, and refuses one that is too long for that.
+    #[test]
+    fn a_file_longer_than_opening_reads_is_damage() {
+        let (base, end) = (Offset::ZERO, Offset::new(5));
+        let header = SegmentHeader {
+            seed: 1,
+            log_id: 1,
+            segment_id: 1,
+            base_offset: base,
+            previous_id: 0,
+            previous_end: base,
+        };
+        let row = Row {
+            segment_id: 1,
+            base_offset: base,
+            end_offset: end,
+            byte_len: 4096,
+            first_appended_at: Timestamp::ZERO,
+            last_appended_at: Timestamp::ZERO,
+            record_count: 5,
+            state: RowState::Active,
+            compacted_at: None,
+            tombstone_count: 0,
+        };
+        let misfit = |state, over, mark| {
+            let size = 2 * MAX_SEGMENT_LEN + over;
+            let file = SegmentFile { name: String::new(), base, id: 1, header: Some(header), size };
+            let (row, content) = (Row { state, ..row }, Content::default());
+            Seen { row, file: Some((&file, 1)), content, goes_on: true }.misfit(mark)
+        };
+        assert!(misfit(RowState::Active, 1, end).is_some_and(|what| what.contains("longer")));
+        assert!(misfit(RowState::Written, 1, base).is_some());
+        assert_eq!(misfit(RowState::Active, 0, end), None);
+        assert_eq!(misfit(RowState::Written, 1, end), None, "it is known to be durable");
+        assert_eq!(misfit(RowState::Sealed, 1, base), None);
+    }
 }

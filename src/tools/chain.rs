@@ -7,12 +7,15 @@
 //! - *appended* after a truncation: all that is older and lies at or behind its base is cut off;
 //! - *written by compaction*: it says the same as what it covers, and what lies behind stays.
 //!
-//! What tells them apart: compaction alone leaves holes. Append times never go back, over a
-//! truncation neither, so a segment with a time before that of an older one behind its base was
-//! not appended after it; and one with a later time than an older one behind its end was. If the
-//! clock stood still over all of them, a segment that names one as its predecessor, inside which it
-//! begins, was appended after a truncation of that one, since compaction begins at boundaries.
-//! What is left is ambiguous: nothing is cut then, and the report says so.
+//! What tells them apart: a segment that names one as its predecessor, inside which it begins, was
+//! appended after a truncation of that one, since compaction begins at boundaries; unless more lies
+//! behind it that came after another segment: then it may have been compacted later. Where the
+//! clock is the log's own, compaction alone leaves holes, and append times never go back, over a
+//! truncation neither: a segment with a time before that of an older one behind its base was not
+//! appended after it; and one with a later time than an older one behind its end was. A replica's
+//! times and holes are those of another log, and both may come behind a truncation. So they decide
+//! only where nothing else is to be had, and the report says so if the files of both lives are
+//! there. What is left is ambiguous: nothing is cut then, and the report says so.
 //!
 //! What no segment tells: a truncation after which nothing was appended, and a start inside the
 //! first segment.
@@ -40,6 +43,8 @@ pub(super) struct Link {
 pub(super) struct Chain {
     /// Ids, with where each one ends in the log.
     pub(super) live: Vec<(u64, Range<Offset>)>,
+    /// Where the log ends: a segment without records says so too.
+    pub(super) end: Option<Offset>,
     /// Offsets that may have been truncated.
     pub(super) ambiguous: Vec<Range<Offset>>,
 }
@@ -93,9 +98,10 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
         let place = live.partition_point(|old| old.base < link.base);
         live.insert(place, Link { end, ..link });
     }
+    let end = live.last().map(|last| last.end);
     live.retain(|link| link.end > link.base);
     let live = live.into_iter().map(|link| (link.id, link.base..link.end)).collect();
-    Chain { live, ambiguous }
+    Chain { live, end, ambiguous }
 }
 
 fn has(live: &[Link], base: Offset) -> bool {
@@ -111,19 +117,21 @@ fn cut(live: &mut [Link], end: Offset) {
 
 fn kind(link: &Link, live: &[Link]) -> Kind {
     let behind = || live.iter().filter(|old| old.end > link.base);
-    let follows = || live.iter().filter(|old| old.base >= link.end.max(link.base + 1));
     let is_inside = behind().any(|old| old.base < link.base && Some(old.id) == link.previous);
-    if let Some((first, last)) = link.times {
-        let newest = behind().filter_map(|old| old.times).map(|times| times.1).max();
-        if link.has_holes || newest.is_some_and(|newest| first < newest) {
-            return Kind::Compacted;
-        }
-        let next = follows().filter_map(|old| old.times).map(|times| times.0).min();
-        if next.or(newest).is_some_and(|next| last > next) {
-            return Kind::Appended;
-        }
+    let later = live.iter().filter(|old| old.base > link.base).min_by_key(|old| old.base);
+    if is_inside && later.is_none_or(|later| later.previous == link.previous) {
+        return Kind::Appended;
     }
-    if is_inside { Kind::Appended } else { Kind::Unknown }
+    let Some((first, last)) = link.times else { return Kind::Unknown };
+    let newest = behind().filter_map(|old| old.times).map(|times| times.1).max();
+    if link.has_holes || newest.is_some_and(|newest| first < newest) {
+        let has_both = behind().any(|old| old.base < link.end);
+        return if has_both { Kind::Unknown } else { Kind::Compacted };
+    }
+    let follows = live.iter().filter(|old| old.base >= link.end.max(link.base + 1));
+    let next = follows.filter_map(|old| old.times).map(|times| times.0).min();
+    let is_later = next.or(newest).is_some_and(|next| last > next);
+    if is_later { Kind::Appended } else { Kind::Unknown }
 }
 
 #[cfg(test)]
@@ -173,16 +181,20 @@ mod tests {
         check(&[a, c, boundary], &[(1, 0, 10), (4, 10, 20)], &[]);
         // Compacted: with what it was made of, without, in part, and not finished.
         let output = link(4, (0, 20), 0, (1, 7));
-        check(&[a, b, c, output], &[(4, 0, 20), (3, 20, 30)], &[]);
+        check(&[a, b, c, output], &[(4, 0, 20), (3, 20, 30)], &[(0, 30)]);
         check(&[c, output], &[(4, 0, 20), (3, 20, 30)], &[]);
-        check(&[b, c, output], &[(4, 0, 20), (3, 20, 30)], &[]);
+        check(&[b, c, output], &[(4, 0, 20), (3, 20, 30)], &[(0, 30)]);
         let part = Link { end: Offset::new(15), ..output };
-        check(&[a, b, c, part], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[]);
+        check(&[a, b, c, part], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[(0, 30)]);
         // Emptied, and gone on where it ended and behind.
         check(&[a, link(4, (10, 12), 0, (9, 9))], &[(4, 10, 12)], &[]);
         check(&[a, link(4, (50, 52), 0, (9, 9))], &[(4, 50, 52)], &[]);
-        // A file is missing.
+        // A file is missing, also behind the last record.
         check(&[a, c], &[(1, 0, 10), (3, 20, 30)], &[]);
+        let empty = link(4, (40, 40), 3, (0, 0));
+        check(&[a, b, c, empty], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[]);
+        assert_eq!(chain(vec![a, b, c, empty]).end, Some(empty.base));
+        assert_eq!(chain(vec![a, b, c]).end, Some(c.end));
     }
 
     #[test]
@@ -195,6 +207,32 @@ mod tests {
         let either = link(4, (10, 20), 1, at);
         check(&[a, b, c, either], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[(10, 30)]);
         let holes = Link { has_holes: true, ..either };
-        check(&[a, b, c, holes], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[]);
+        check(&[a, b, c, holes], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[(10, 30)]);
+        check(&[a, c, holes], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[]);
+    }
+
+    /// Times and holes are those of the log that was shipped.
+    #[test]
+    fn a_replica_goes_on_behind_a_truncation_as_it_is_told() {
+        let [a, b] = [link(1, (0, 10), 0, (1, 5)), link(2, (10, 20), 1, (5, 9))];
+        let earlier = link(3, (15, 18), 2, (6, 7));
+        let holes = Link { has_holes: true, ..link(3, (15, 18), 2, (10, 10)) };
+        for inside in [earlier, holes] {
+            check(&[a, b, inside], &[(1, 0, 10), (2, 10, 15), (3, 15, 18)], &[]);
+        }
+        // What was truncated is compacted, and its times are later than those behind it.
+        let behind = link(4, (18, 25), 3, (7, 8));
+        let output = link(5, (10, 15), 1, (5, 9));
+        let live = [(1, 0, 10), (5, 10, 15), (3, 15, 18), (4, 18, 25)];
+        check(&[a, b, earlier, behind, output], &live, &[(10, 25)]);
+    }
+
+    /// The segment that was appended is gone, and the one it was truncated from is whole.
+    #[test]
+    fn what_was_appended_behind_a_truncation_and_compacted_keeps_what_is_behind_it() {
+        let [a, behind] = [link(1, (0, 20), 0, (1, 5)), link(3, (18, 25), 2, (6, 9))];
+        let output = Link { has_holes: true, ..link(4, (15, 18), 1, (5, 6)) };
+        let live = [(1, 0, 15), (4, 15, 18), (3, 18, 25)];
+        check(&[a, behind, output], &live, &[(15, 25)]);
     }
 }

@@ -24,6 +24,7 @@ use crate::commit::Board;
 use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
+use crate::format::manifest::Manifest;
 use crate::format::manifest::Origin;
 use crate::format::names;
 use crate::format::segment::SEGMENT_HEADER_LEN;
@@ -131,12 +132,13 @@ pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyR
     let dir = directory(path.as_ref(), &options.storage)?;
     let mut looks = 0;
     loop {
+        let before = manifest_now(&dir);
         let looked = look(&dir);
         looks += 1;
         let is_settled = match &looked {
             Ok(look) => look.report.is_sound() || !look.has_changed(&dir),
-            // A segment was removed between two looks at it.
-            Err(_) => false,
+            // A segment was removed between two looks at it; what cannot be read stays so.
+            Err(error) => !is_missing(error) && manifest_now(&dir) == before,
         };
         if is_settled || looks == LOOKS_MAX {
             return looked.map(|look| look.report);
@@ -179,7 +181,7 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     // A rename that a crash left undecided is decided now, before anything depends on it.
     dir.sync()?;
     let mut look = look(&dir)?;
-    if options.keep == Keep::Prefix && look.plan.parts.iter().any(|part| !part.lost.is_empty()) {
+    if options.keep == Keep::Prefix {
         look.plan.keep_prefix();
         look.report.plan = look.plan.steps();
     }
@@ -192,6 +194,16 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
         }
     };
     Ok(RepairReport { found: look.report, set_aside })
+}
+
+fn manifest_now(dir: &Dir) -> Option<Manifest> {
+    crate::manifest::read(dir).ok().flatten()
+}
+
+fn is_missing(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
 }
 
 /// One look at everything.
@@ -240,7 +252,7 @@ fn look(dir: &Dir) -> Result<Look> {
         }
     };
     // A segment that was never named holds no record.
-    let is_newer = |manifest: &crate::format::manifest::Manifest| {
+    let is_newer = |manifest: &Manifest| {
         let long = survey.files.iter().filter(|file| file.size > SEGMENT_HEADER_LEN as u64);
         long.into_iter().any(|file| file.id >= manifest.next_segment_id)
     };

@@ -32,8 +32,8 @@ pub(super) enum Fate {
     Keep,
     /// What can be read of it goes into a new segment; the file is set aside.
     Rewrite,
-    /// The same, but the file is sound and need not be set aside.
-    Copy,
+    /// It stays, but nothing proves it durable: its bytes are written anew in their place.
+    Confirm,
 }
 
 /// What a repair of a log is to keep.
@@ -75,13 +75,20 @@ impl Plan {
         keeps && self.aside.is_empty() && self.standing == Standing::Right
     }
 
-    /// Ends the log in front of the first record that is lost.
+    /// Ends the log in front of the first record that is lost. What lies below its start was
+    /// deleted: it cannot be lost.
     pub(super) fn keep_prefix(&mut self) {
-        let Some(nth) = self.parts.iter().position(|part| !part.lost.is_empty()) else { return };
+        let start = self.manifest.start_offset;
+        let first = |part: &Part| {
+            let lost = part.lost.iter().map(|lost| lost.start.max(start)..lost.end);
+            lost.filter(|lost| !lost.is_empty()).map(|lost| lost.start).next()
+        };
+        let mut losses = self.parts.iter().enumerate();
+        let found = losses.find_map(|(nth, part)| Some((nth, first(part)?)));
+        let Some((nth, lost)) = found else { return };
         let behind = self.parts.split_off(nth + 1);
         self.aside.extend(behind.into_iter().filter_map(|part| Some(part.source?.0)));
         let Some(part) = self.parts.last_mut() else { return };
-        let lost = part.lost.first().map_or(part.row.base_offset, |lost| lost.start);
         let end = lost.max(part.row.base_offset);
         part.row.end_offset = end;
         part.row.state = RowState::Sealed;
@@ -93,7 +100,6 @@ impl Plan {
         self.standing = self.standing.max(Standing::Wrong);
         self.manifest.truncation_epoch = self.manifest.truncation_epoch.saturating_add(1);
         self.manifest.compacted_to = self.manifest.compacted_to.min(end);
-        self.manifest.start_offset = self.manifest.start_offset.min(end);
     }
 
     /// The steps in words.
@@ -107,8 +113,8 @@ impl Plan {
             match (fate, source) {
                 (Fate::Keep, _) => {}
                 (_, None) => steps.push(format!("begin a segment without records for {range}")),
-                (Fate::Copy, Some((name, _))) => {
-                    steps.push(format!("write {range} of {name} into a new segment"));
+                (Fate::Confirm, Some((name, _))) => {
+                    steps.push(format!("write {range} of {name} anew in their place"));
                 }
                 (Fate::Rewrite, Some((name, _))) => steps.push(format!(
                     "set {name} aside, and write what can be read of {range} into a new segment; \

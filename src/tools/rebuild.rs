@@ -10,6 +10,7 @@ use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::storage::Dir;
 use crate::storage::OpenMode;
 use crate::tools::assess::correct;
+use crate::tools::chain::Chain;
 use crate::tools::chain::Link;
 use crate::tools::chain::chain;
 use crate::tools::plan::Fate;
@@ -35,6 +36,12 @@ use std::ops::Range;
 
 /// How many ids are left out, since the segments that had the last ones may be gone.
 const ID_MARGIN: u64 = 1 << 20;
+
+/// So many offsets a segment has at most.
+const SEGMENT_OFFSETS_MAX: u64 = u32::MAX as u64;
+
+/// A gap that needs more segments than that was never one of a log.
+const GAP_SEGMENTS_MAX: u64 = 1 << 10;
 
 /// A segment, by its id.
 struct Seen<'a> {
@@ -114,26 +121,12 @@ pub(super) fn by_segments(
         compacted_to: Offset::ZERO,
         rows: Vec::new(),
     };
-    let mark = chain.live.iter().filter_map(|(id, _)| all.get(id)).map(|seen| seen.content.mark);
-    let mark = mark.max().unwrap_or(Offset::ZERO);
-    let mut parts: Vec<Part> = Vec::new();
-    for (id, range) in chain.live {
-        let Some(seen) = all.get_mut(&id) else { continue };
-        seen.end_at(dir, range.end)?;
-        let end = parts.last().map_or(range.start, |part| part.row.end_offset);
-        if end < range.start {
-            fill_gap(dir, &mut parts, &mut manifest, end..range.start, report);
-        }
-        parts.push(part(dir, (id, range), seen, mark, report));
-        report.records += seen.content.records;
-        if let Some((_, last)) = seen.content.times {
-            manifest.last_append_time = manifest.last_append_time.max(last);
-        }
-    }
+    let nowhere = chain.end.unwrap_or(Offset::ZERO);
+    let parts = lay_out(dir, chain, all, &mut manifest, report)?;
     for file in useless {
         tell_useless(dir, file, &parts, report);
     }
-    let start = parts.first().map_or(Offset::ZERO, |part| part.row.base_offset);
+    let start = parts.first().map_or(nowhere, |part| part.row.base_offset);
     let end = parts.last().map_or(start, |part| part.row.end_offset);
     manifest.start_offset = old.map_or(start, |old| old.start_offset.clamp(start, end));
     manifest.rows = parts.iter().map(|part| part.row).collect();
@@ -143,6 +136,48 @@ pub(super) fn by_segments(
     let aside = survey.files.iter().filter(|file| !is_used(file));
     let aside = aside.map(|file| file.name.clone()).collect();
     Ok(Plan { manifest, parts, aside, standing: Standing::Useless })
+}
+
+/// The segments of the log one behind the other, with others where some are missing.
+fn lay_out(
+    dir: &Dir,
+    chain: Chain,
+    mut all: BTreeMap<u64, Seen<'_>>,
+    manifest: &mut Manifest,
+    report: &mut VerifyReport,
+) -> Result<Vec<Part>> {
+    // What was durable of a segment and truncated says nothing of what came in its place.
+    let marks = chain.live.iter().filter_map(|(id, range)| {
+        let seen = all.get(id)?;
+        Some(seen.content.mark.min(range.end))
+    });
+    let mark = marks.max().unwrap_or(Offset::ZERO);
+    let mut parts: Vec<Part> = Vec::new();
+    for (id, range) in chain.live {
+        let Some(seen) = all.get_mut(&id) else { continue };
+        seen.end_at(dir, range.end)?;
+        let end = parts.last().map_or(range.start, |part| part.row.end_offset);
+        if end < range.start && !fill_gap(dir, &mut parts, manifest, end..range.start, report) {
+            let first = parts.first().map_or(end, |part| part.row.base_offset);
+            let what = "what lies before so large a gap belongs to no log that can be told";
+            tell_gap(dir, first..end, what, report);
+            report.records = 0;
+            parts.clear();
+        }
+        parts.push(part(dir, (id, range), seen, mark, report));
+        report.records += seen.content.records;
+        if let Some((_, last)) = seen.content.times {
+            manifest.last_append_time = manifest.last_append_time.max(last);
+        }
+    }
+    let last = parts.last().map(|part| part.row.end_offset);
+    if let (Some(last), Some(end)) = (last, chain.end)
+        && last < end
+    {
+        // One that is too large says nothing: the records stay, and the log ends behind them.
+        fill_gap(dir, &mut parts, manifest, last..end, report);
+    }
+    Ok(parts)
 }
 
 /// The identity that most headers have.
@@ -227,7 +262,7 @@ fn part(
         Fate::Rewrite
     } else if range.end > mark {
         // Nothing proves that it is durable.
-        Fate::Copy
+        Fate::Confirm
     } else {
         Fate::Keep
     };
@@ -248,24 +283,34 @@ fn tell_useless(dir: &Dir, file: &SegmentFile, parts: &[Part], report: &mut Veri
     });
 }
 
-/// A segment is missing between two others.
+/// Segments are missing: others without records stand for them. Gives whether those are not too
+/// many.
 fn fill_gap(
     dir: &Dir,
     parts: &mut Vec<Part>,
     manifest: &mut Manifest,
     gap: Range<Offset>,
     report: &mut VerifyReport,
-) {
-    let what = "segments are missing";
-    let path = dir.path_of(names::MANIFEST);
-    let damage = Damage { path, position: None, offsets: gap.clone(), what: what.to_owned() };
-    report.damage.push(damage);
-    if gap.end.saturating_since(gap.start) > u64::from(u32::MAX) {
-        // No segment is so long: what comes before belongs to no log that can be told.
-        parts.clear();
-        return;
+) -> bool {
+    tell_gap(dir, gap.clone(), "segments are missing", report);
+    let len = gap.end.saturating_since(gap.start);
+    if len.div_ceil(SEGMENT_OFFSETS_MAX) > GAP_SEGMENTS_MAX {
+        return false;
     }
-    let row = row(manifest.next_segment_id, gap.clone());
-    manifest.next_segment_id = manifest.next_segment_id.saturating_add(1);
-    parts.push(Part { row, source: None, fate: Fate::Rewrite, lost: vec![gap], grows_to: None });
+    let mut from = gap.start;
+    while from < gap.end {
+        let len = gap.end.saturating_since(from).min(SEGMENT_OFFSETS_MAX);
+        let lost = from..from + len;
+        let row = row(manifest.next_segment_id, lost.clone());
+        manifest.next_segment_id = manifest.next_segment_id.saturating_add(1);
+        from = lost.end;
+        let (fate, lost) = (Fate::Rewrite, vec![lost]);
+        parts.push(Part { row, source: None, fate, lost, grows_to: None });
+    }
+    true
+}
+
+fn tell_gap(dir: &Dir, offsets: Range<Offset>, what: &str, report: &mut VerifyReport) {
+    let (path, what) = (dir.path_of(names::MANIFEST), what.to_owned());
+    report.damage.push(Damage { path, position: None, offsets, what });
 }

@@ -5,7 +5,8 @@
 //! checksum of its body, which does not depend on the seed.
 //!
 //! A damaged header leads to some seed as well. So two have to agree: two frames, or one and what
-//! is left of the segment's header. Of a lone frame its place has to vouch for its offset, at which
+//! is left of the segment's header; of the first frame its header and its place are enough then,
+//! since its body may be long. Of a lone frame its place has to vouch for its offset, at which
 //! the segment begins; its append time may be wrong.
 
 use crate::error::Result;
@@ -32,7 +33,11 @@ pub(super) fn find(file: &Handle, base: Offset) -> Result<Option<u32>> {
     block.truncate(read);
     let mut left = CHECK_BYTES;
     // What the damaged header says may be right.
-    let mut seeds: Vec<u32> = SegmentHeader::stated_seed(&block).into_iter().collect();
+    let stated = SegmentHeader::stated_seed(&block);
+    if let Some(seed) = stated.filter(|seed| begins_with(&block, *seed, base)) {
+        return Ok(Some(seed));
+    }
+    let mut seeds: Vec<u32> = stated.into_iter().collect();
     let mut lone = None;
     let step = usize::try_from(ALIGNMENT).unwrap_or(8);
     for (nth, bytes) in block.windows(FRAME_HEADER_LEN).step_by(step).enumerate() {
@@ -59,6 +64,12 @@ pub(super) fn find(file: &Handle, base: Offset) -> Result<Option<u32>> {
         }
     }
     Ok(lone)
+}
+
+/// Whether the header of a frame with that seed stands where the first one does.
+fn begins_with(block: &[u8], seed: u32, base: Offset) -> bool {
+    let first = block.get(SEGMENT_HEADER_LEN..).unwrap_or_default();
+    FrameHeader::decode(first, seed).is_ok_and(|header| header.base_offset == base)
 }
 
 /// The seed that makes the checksum of a header agree.

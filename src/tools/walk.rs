@@ -94,9 +94,11 @@ pub(super) fn walk(
         refuse_newer(file, &damage)?;
         if stretch.end.is_none() && looked_twice_at != damage.position {
             looked_twice_at = damage.position;
-            let again = (damage.position, damage.offset);
-            scan = Scan::new(file, stretch.seed, stretch.end_position, again);
-            continue;
+            if has_come(file, &stretch, &damage, since)? {
+                let again = (damage.position, damage.offset);
+                scan = Scan::new(file, stretch.seed, stretch.end_position, again);
+                continue;
+            }
         }
         let (position, why) = (damage.position, damage.why);
         if !has_looked_behind {
@@ -121,6 +123,18 @@ pub(super) fn walk(
         show(Found::Flaw { position, offsets: expected..next.base_offset.max(expected), why })?;
         expected = expected.max(next.base_offset);
     }
+}
+
+/// Whether the frame that was not there is there by now. Reads little: there may be much damage.
+fn has_come(file: &Handle, stretch: &Stretch, damage: &Damage, since: Timestamp) -> Result<bool> {
+    let from = (damage.position, damage.offset);
+    let mut scan = Scan::short(file, stretch.seed, stretch.end_position, from);
+    let Step::Frame { position, header } = scan.step()? else { return Ok(false) };
+    if admit(stretch, position, &header, since).is_err() {
+        return Ok(false);
+    }
+    let body = scan.body(position, &header)?;
+    Ok(body.is_ok_and(|body| check_records(body, &header).is_ok()))
 }
 
 /// What the format allows the frames of a segment, apart from what each says about itself.

@@ -95,7 +95,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "  recovery: not closed: ",
             "have all below 3 in common; anna is cut there\n  anna takes offsets 3 to 6 (",
             "  anna ends at 6, lamport 6: ",
-            "what caused what: r1@1 r2@2 r3@3 r4@4 r6@5 r7@6\n",
+            "what caused what: r1@1 r2@2 r3@3 r6@4 r4@5 r7@6\n",
             "refused: the log ends at 6, and the frames begin at 0",
             "state machine replication: the log holds inputs\n",
             "have all below 3 in common; anna is cut there\n",

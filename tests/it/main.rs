@@ -59,6 +59,7 @@ mod regression;
 mod repair;
 mod repair_crash;
 mod repair_forged;
+mod repair_review;
 mod retention;
 mod roll;
 #[cfg(stratalog_bugs)]
