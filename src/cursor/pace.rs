@@ -21,17 +21,22 @@ use std::time::Duration;
 /// With longer waits than this, a thread sleeps at once.
 const USUAL_MAX: Duration = Duration::from_micros(50);
 
-/// The longest that a thread looks before it sleeps.
-const LOOK_MAX: Duration = Duration::from_micros(100);
+/// The longest that a thread looks before it sleeps: longer than what a tick of the system's clock,
+/// or of the host's, keeps an appender from its core. Who sleeps then is woken late for all records
+/// that come in a rush behind it, which are one of a hundred.
+const LOOK_MAX: Duration = Duration::from_micros(300);
 
-/// And no less than this, if it looks at all.
-const LOOK_MIN: Duration = Duration::from_micros(2);
+/// From then on it offers its core to others.
+const YIELD_AFTER: Duration = Duration::from_micros(150);
 
 /// How often it looks at most: a clock may stand still.
-const LOOKS_MAX: u32 = 1000;
+const LOOKS_MAX: u32 = 4000;
 
 /// Between two looks. A look takes the line of the marks from the appender's core.
 const PAUSES: u32 = 8;
+
+/// Added to what is compared, so that nothing stays at zero.
+const LEAST: Duration = Duration::from_micros(2);
 
 /// Longer waits count as this one, so that a break of minutes is forgotten soon.
 const NOTED_MAX: Duration = Duration::from_micros(400);
@@ -64,7 +69,9 @@ impl Default for Pace {
 impl Pace {
     /// Takes note of how long a wait took.
     pub(super) fn note(&mut self, wait: Duration) {
-        self.usual = (self.usual * 3 + wait.min(NOTED_MAX)) / 4;
+        // A single long one says little.
+        let most = self.usual * 2 + LEAST;
+        self.usual = (self.usual * 3 + wait.min(most).min(NOTED_MAX)) / 4;
     }
 
     /// Whether a reader that has come to `offset` has an appender at full speed before it. It does
@@ -95,7 +102,7 @@ impl Pace {
         }
         let Some(_turn) = commit.turn_to_look() else { return false };
         let start = commit.monotonic();
-        let limit = (self.usual * 5 + LOOK_MIN).min(LOOK_MAX).min(timeout);
+        let limit = LOOK_MAX.min(timeout);
         for _ in 0..LOOKS_MAX {
             (0..PAUSES).for_each(|_| hint::spin_loop());
             let took = commit.monotonic().saturating_sub(start);
@@ -106,7 +113,7 @@ impl Pace {
             if took >= limit {
                 return false;
             }
-            if took > self.usual * 2 {
+            if took > YIELD_AFTER {
                 // The appender may be waiting for this core.
                 thread::yield_now();
             }
