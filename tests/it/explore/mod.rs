@@ -63,7 +63,7 @@ fn explores_short_programs() {
     // For each length how many choices a cut gets at each grain: fewer where there are more cuts.
     let (choices, least): (&[usize], _) = match Amount::asked() {
         Amount::Slice => (&[64, 32, 6], 10_000),
-        Amount::Whole => (&[1024, 512, 128, 24, 5], 1_800_000),
+        Amount::Whole => (&[1024, 512, 128, 20, 4], 1_800_000),
         Amount::Soak(_) => return,
     };
     let mut jobs = Vec::new();
@@ -78,7 +78,7 @@ fn explores_short_programs() {
 fn explores_long_programs() {
     let (count, choices, least) = match Amount::asked() {
         Amount::Slice => (4, 2, 10_000),
-        Amount::Whole => (400, 6, 400_000),
+        Amount::Whole => (340, 6, 400_000),
         Amount::Soak(_) => return,
     };
     let mut jobs = Vec::new();
