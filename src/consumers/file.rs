@@ -131,7 +131,7 @@ fn read_slot(file: &Handle, side: Side) -> Result<[u8; SLOT_LEN]> {
 
 fn unreadable(file: &Handle, error: DecodeError) -> Error {
     let (kind, what) = match error {
-        DecodeError::Version(_) | DecodeError::Unknown(_) => (
+        why if why.is_newer() => (
             ErrorKind::UnsupportedVersion,
             format!("the consumer's position needs a newer version of this crate ({error})"),
         ),

@@ -6,6 +6,7 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
+use crate::segment;
 use crate::segment::Frame;
 use crate::segment::Records;
 use crate::segment::Window;
@@ -191,9 +192,7 @@ impl Source {
     /// The error for a body that does not decode.
     #[cold]
     pub(crate) fn malformed(&self, span: &Span, offset: Offset, why: DecodeError) -> Error {
-        let what = format!("the log is damaged ({why})");
-        let error =
-            Error::new(ErrorKind::Corrupt, what).with_offset(offset).with_readable_from(span.end);
+        let error = segment::unreadable(why).with_offset(offset).with_readable_from(span.end);
         match (span.frame, &self.window) {
             (Some(frame), Some(window)) => {
                 error.with_path(window.segment().path()).with_position(frame.position)

@@ -30,6 +30,13 @@ pub(crate) enum DecodeError {
     Malformed(&'static str),
 }
 
+impl DecodeError {
+    /// Whether a newer version of this crate wrote the bytes: they are sound, and not damage.
+    pub(crate) fn is_newer(self) -> bool {
+        matches!(self, Self::Version(_) | Self::Unknown(_))
+    }
+}
+
 /// The version of the format that is written, and the only one that is read.
 pub(crate) const VERSION: u16 = 1;
 

@@ -115,7 +115,7 @@ fn read_whole(file: &Handle) -> Result<Vec<u8>> {
 
 fn unreadable(file: &Handle, error: DecodeError) -> Error {
     let (kind, what) = match error {
-        DecodeError::Version(_) | DecodeError::Unknown(_) => (
+        why if why.is_newer() => (
             ErrorKind::UnsupportedVersion,
             format!("the manifest needs a newer version of this crate ({error})"),
         ),

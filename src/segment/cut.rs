@@ -11,7 +11,7 @@ use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment::Segment;
-use crate::segment::frames::damaged;
+use crate::segment::damage::damaged;
 use crate::segment::index;
 use crate::segment::records::Records;
 use crate::segment::scan::Damage;

@@ -8,10 +8,12 @@ use crate::format::manifest::Row;
 use crate::segment::Kind;
 use crate::segment::Reading;
 use crate::segment::Segment;
+use crate::segment::damage::refuse_newer;
 use crate::segment::index;
 use crate::segment::open_file;
 use crate::segment::recover::Bounds;
 use crate::segment::recover::Inside;
+use crate::segment::scan::Damage;
 use crate::segment::scan::Scan;
 use crate::segment::scan::Step;
 use crate::segment::too_short;
@@ -61,6 +63,10 @@ impl Segment {
 
     /// Publishes the frames behind the end that lie below `until`; whether there are all of them,
     /// the end tells. Not by two threads at once.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error; a frame of a newer version of this crate, behind those that are published.
     pub(crate) fn follow(&self, until: Offset, belief: Belief) -> Result<()> {
         let from = (self.end(), self.end_offset());
         if from.1 >= until {
@@ -71,25 +77,33 @@ impl Segment {
         let mut bounds = Bounds { seed: self.seed(), base_offset: self.base_offset(), since };
         let mut scan = Scan::short(&self.file, self.seed(), self.file.size()?, from);
         let mut found = Found { last, entries: Vec::new(), end: from };
+        let mut behind = None;
         while found.end.1 < until {
-            // What is not a frame, or not yet, is no error here: it is where the segment ends.
-            let Step::Frame { position, header } = scan.step()? else { break };
-            let is_sound = match belief {
-                Belief::Written => true,
-                Belief::Nothing => {
-                    let body = scan.body(position, &header)?;
-                    let sound = body.and_then(|body| Inside::of(body, &header));
-                    sound.is_ok() && bounds.admit(position, &header).is_ok()
+            let (position, header) = match scan.step()? {
+                Step::Frame { position, header } => (position, header),
+                Step::Damage(damage) => {
+                    behind = Some(damage);
+                    break;
                 }
+                Step::End => break,
             };
-            if !is_sound || header.end_offset() > until {
+            if belief == Belief::Nothing {
+                let sound = scan.body(position, &header)?;
+                let sound = sound.and_then(|body| Inside::of(body, &header));
+                if let Err(why) = sound.and_then(|_| bounds.admit(position, &header)) {
+                    behind = Some(Damage { position, offset: header.base_offset, why });
+                    break;
+                }
+            }
+            if header.end_offset() > until {
                 break;
             }
             found.frame(position, &header);
         }
         let Found { entries, end, .. } = found;
         self.publish(&entries, end.1, end.0);
-        Ok(())
+        // What is not a frame, or not yet, is no error here: it is where the segment ends.
+        behind.map_or(Ok(()), |behind| refuse_newer(&self.file, &behind))
     }
 }
 

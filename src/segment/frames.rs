@@ -1,12 +1,12 @@
 //! A sealed segment read from front to back, every frame verified.
 
 use crate::error::Error;
-use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
 use crate::format::segment::SEGMENT_HEADER_LEN;
+use crate::segment::damage::damaged;
 use crate::segment::scan::Damage;
 use crate::segment::scan::Scan;
 use crate::segment::scan::Step;
@@ -79,12 +79,4 @@ impl<'a> Frames<'a> {
         }
         Err(too_short(self.file, self.row.byte_len, &self.row))
     }
-}
-
-pub(super) fn damaged(file: &Handle, damage: &Damage) -> Error {
-    let what = format!("the log is damaged ({})", damage.why);
-    Error::new(ErrorKind::Corrupt, what)
-        .with_path(file.path())
-        .with_position(damage.position)
-        .with_offset(damage.offset)
 }

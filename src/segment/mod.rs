@@ -9,6 +9,7 @@
 mod active;
 mod blocks;
 mod cut;
+mod damage;
 mod follow;
 mod frames;
 mod index;
@@ -25,6 +26,8 @@ pub(crate) use active::NewSegment;
 pub(crate) use active::Reading;
 pub(crate) use cut::Cut;
 pub(crate) use cut::cut_at;
+pub(crate) use damage::refuse_newer;
+pub(crate) use damage::unreadable;
 pub(crate) use follow::Belief;
 pub(crate) use frames::Frames;
 pub(crate) use index::is_usable as index_is_usable;
@@ -258,7 +261,7 @@ pub(crate) fn missing(dir: &Dir, row: &Row) -> Error {
 
 fn bad_header(file: &Handle, row: &Row, error: DecodeError) -> Error {
     let (kind, what) = match error {
-        DecodeError::Version(_) | DecodeError::Unknown(_) => (
+        why if why.is_newer() => (
             ErrorKind::UnsupportedVersion,
             format!("the segment needs a newer version of this crate ({error})"),
         ),

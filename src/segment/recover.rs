@@ -17,7 +17,8 @@
 //! | active  | there             | damage, no mark beyond it        | cut      |
 //!
 //! A file that is missing, or whose header is damaged or that of another segment or log, is refused
-//! where it is opened; [`decide`] is the rest of the table.
+//! where it is opened. A tail that goes on with a sound frame of a newer version of this crate is
+//! refused as what it is. [`decide`] is the rest of the table.
 //!
 //! *Keep*: the frames are written anew where nothing proves them durable, and synced. *Cut*: the
 //! same, and the segment ends there for good; what follows it is dropped. *Refuse*: `Corrupt`, and
@@ -29,6 +30,7 @@ use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
 use crate::format::index::IndexEntry;
 use crate::format::segment::MAX_SEGMENT_LEN;
+use crate::segment::damage::refuse_newer;
 use crate::segment::index::is_due;
 use crate::segment::records::Records;
 use crate::segment::scan::Damage;
@@ -244,6 +246,7 @@ pub(crate) fn scan_tail(
             }
         }
     };
+    refuse_newer(file, &damage)?;
     let Some(written_to) = scan.last_written_from(damage.position)? else {
         found.tail = Tail::Zeros;
         return Ok(found);

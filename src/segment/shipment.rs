@@ -102,7 +102,7 @@ impl<'a> Shipped<'a> {
 /// The error for bytes that are not what a log ships.
 fn refused(fault: &Fault) -> Error {
     let (kind, what) = match fault.why {
-        DecodeError::Version(_) | DecodeError::Unknown(_) => (
+        why if why.is_newer() => (
             ErrorKind::UnsupportedVersion,
             format!("the frames need a newer version of this crate ({})", fault.why),
         ),

@@ -18,6 +18,7 @@ use crate::format::index::IndexEntry;
 use crate::format::segment::SEGMENT_HEADER_LEN;
 use crate::segment::Segment;
 use crate::segment::blocks::Blocks;
+use crate::segment::damage::damaged;
 use crate::segment::records::Records;
 use crate::segment::scan::Damage;
 use crate::segment::scan::Scan;
@@ -312,11 +313,7 @@ impl Window {
     }
 
     fn unreadable(&self, damage: &Damage, readable_from: Offset) -> Error {
-        let what = format!("the log is damaged ({})", damage.why);
-        Error::new(ErrorKind::Corrupt, what)
-            .with_path(self.segment.path())
-            .with_position(damage.position)
-            .with_offset(damage.offset)
+        damaged(self.segment.handle(), damage)
             .with_readable_from(readable_from.min(self.segment.end_offset()))
     }
 }

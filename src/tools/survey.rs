@@ -4,7 +4,6 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes;
-use crate::format::bytes::DecodeError;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::Row;
 use crate::format::manifest::RowState;
@@ -97,7 +96,7 @@ fn look_at(dir: &Dir, base: Offset, id: u64) -> Result<Option<SegmentFile>> {
     let len = file.read(&mut content, 0)?;
     let header = match SegmentHeader::decode(content.get(..len).unwrap_or_default()) {
         Ok(header) => Some(header),
-        Err(DecodeError::Version(_) | DecodeError::Unknown(_)) if is_sealed(&content) => {
+        Err(why) if why.is_newer() && is_sealed(&content) => {
             let what = "the segment needs a newer version of this crate";
             return Err(Error::new(ErrorKind::UnsupportedVersion, what).with_path(file.path()));
         }

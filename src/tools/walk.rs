@@ -1,8 +1,6 @@
 //! A segment read from front to back over damage: every sound frame, and every place where one is
 //! missing.
 
-use crate::error::Error;
-use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes::DecodeError;
 use crate::format::frame::FrameHeader;
@@ -91,7 +89,7 @@ pub(super) fn walk(
             }
             Step::Damage(damage) => (damage, Some(())),
         };
-        refuse_newer(file, &damage)?;
+        segment::refuse_newer(file, &damage)?;
         if stretch.end.is_none() && looked_twice_at != damage.position {
             looked_twice_at = damage.position;
             if has_come(file, &stretch, &damage, since)? {
@@ -164,18 +162,4 @@ fn admit(
 
 fn check_records(body: &[u8], header: &FrameHeader) -> Result<(), DecodeError> {
     Records::new(body, header).try_for_each(|placed| placed.map(drop))
-}
-
-/// A sound header of an unknown kind is the work of a newer version, not damage.
-fn refuse_newer(file: &Handle, damage: &Damage) -> Result<()> {
-    match damage.why {
-        DecodeError::Unknown(_) | DecodeError::Version(_) => {
-            let what = format!("a frame needs a newer version of this crate ({})", damage.why);
-            Err(Error::new(ErrorKind::UnsupportedVersion, what)
-                .with_path(file.path())
-                .with_position(damage.position)
-                .with_offset(damage.offset))
-        }
-        _ => Ok(()),
-    }
 }

@@ -411,7 +411,9 @@ fn opened(image: &Image, what: &str) -> Option<Log> {
     match tiny(Arc::new(storage.clone())).open(DIR) {
         Ok(log) => Some(log),
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+            // What a forged flag makes of a frame may be the work of a newer version.
+            let kinds = [ErrorKind::Corrupt, ErrorKind::UnsupportedVersion];
+            assert!(kinds.contains(&error.kind()), "{what}: {error}");
             assert!(error.path().is_some(), "{what}: {error}");
             assert!(Image::of(&storage) == *image, "{what}: refused and changed");
             None

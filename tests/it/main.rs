@@ -46,6 +46,7 @@ mod hostile;
 mod kill;
 mod meanwhile;
 mod model;
+mod newer;
 mod options;
 mod order;
 mod reader;
