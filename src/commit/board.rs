@@ -110,7 +110,7 @@ impl Board {
             return;
         }
         last.sequence += 1;
-        // Readers elsewhere see the one before for longer.
+        // Readers elsewhere see the one before for longer; a truncation they find in the manifest.
         drop(lock.write_notice(&last.encode(), last.position()));
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub(super) read_for: Option<(u64, u64)>,
     writer: Life,
     probed_at: Duration,
+    /// Since when the manifest is another one than that which is shown, and no notice says so.
+    unsaid_since: Option<Duration>,
     /// When something was new.
     pub(super) news_at: Duration,
     /// What the writer says is there and is not.
@@ -70,6 +72,7 @@ impl Seen {
         self.is_behind = false;
         self.notice = notice;
         self.missing = None;
+        self.unsaid_since = None;
         self.news_at = now;
     }
 }
@@ -98,7 +101,7 @@ pub(super) enum Basis {
     Before,
     /// The marks of a notice.
     Marks(Notice),
-    /// Nobody says how far the log has got, and somebody writes to it.
+    /// The manifest: nobody says how far the log has got, and somebody writes to it.
     Stated,
     /// The frames themselves: nobody writes.
     Proof,
@@ -127,6 +130,9 @@ impl Followed {
             let before = seen.writer;
             if now.saturating_sub(seen.probed_at) >= pace::PROBE {
                 self.probe(seen, now)?;
+                if !is_new && seen.writer == Life::Alive && self.is_unsaid(seen, now)? {
+                    return Ok(Basis::Stated);
+                }
             }
             if !is_new && (before, seen.writer) != (Life::Alive, Life::Gone) {
                 return Ok(Basis::Before);
@@ -141,6 +147,18 @@ impl Followed {
             }
             (Life::Alive, _) => Basis::Stated,
         })
+    }
+
+    /// Whether the manifest has been another one for a while, and no notice says so: the writer
+    /// keeps none, or could not write it, and is quiet. One that has only not come so far does not
+    /// count, for it knows more.
+    fn is_unsaid(&self, seen: &mut Seen, now: Duration) -> Result<bool> {
+        if !self.has_another_manifest()? {
+            seen.unsaid_since = None;
+            return Ok(false);
+        }
+        let since = *seen.unsaid_since.get_or_insert(now);
+        Ok(now.saturating_sub(since) >= pace::PROBE)
     }
 
     fn probe(&self, seen: &mut Seen, now: Duration) -> Result<()> {

@@ -103,12 +103,10 @@ impl Followed {
             Basis::Before => Outcome::Seen,
             Basis::Marks(notice) => self.by_marks(seen, &notice, look)?,
             Basis::Proof => self.by_proof(seen, notice)?,
-            Basis::Stated if look == Look::Anew => self.by_manifest(seen, notice)?,
-            Basis::Stated => {
-                // Of another log, which may have taken the place of this one.
-                self.manifest()?;
-                Outcome::Seen
+            Basis::Stated if look == Look::Anew || self.has_another_manifest()? => {
+                self.by_manifest(seen, notice)?
             }
+            Basis::Stated => Outcome::Seen,
         };
         if matches!(outcome, Outcome::Seen) {
             seen.catch_up(notice, self.now());
@@ -255,6 +253,11 @@ impl Followed {
             return Err(Error::new(ErrorKind::Corrupt, what).with_path(&path));
         }
         Ok(manifest)
+    }
+
+    /// Whether it is not the one that is shown; an error if it is of another log.
+    pub(super) fn has_another_manifest(&self) -> Result<bool> {
+        Ok(self.manifest()? != self.segments.state().manifest)
     }
 
     pub(super) fn log_id(&self) -> u128 {

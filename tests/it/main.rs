@@ -54,6 +54,7 @@ mod reader_changes;
 mod reader_faults;
 mod reader_live;
 mod reader_tools;
+mod reader_unsaid;
 mod recovery;
 mod refused_roll;
 mod regression;
