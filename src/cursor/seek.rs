@@ -19,7 +19,8 @@ pub enum Seek {
     /// Behind the last record that may be read now.
     End,
     /// In front of the record with this offset or, if compaction removed it, the next there is. May
-    /// be anything from the start offset to the end offset.
+    /// be anything from the start offset to the end offset. A [`LogReader`](crate::LogReader) waits
+    /// for a writer that is opening the log, up to a second, before it calls a place too high.
     Offset(Offset),
     /// In front of the first record appended at or after this time; else as
     /// [`End`](Seek::End).
@@ -28,13 +29,18 @@ pub enum Seek {
 
 /// The offset of a place.
 pub(super) fn resolve(view: &View, seek: Seek) -> Result<Offset> {
-    let (start, end) = (view.start(), view.end());
     match seek {
-        Seek::Start => Ok(start),
-        Seek::End => Ok(view.high_watermark().max(start)),
-        Seek::Offset(offset) if (start..=end).contains(&offset) => Ok(offset),
+        Seek::Start => Ok(view.start()),
+        Seek::End => Ok(view.high_watermark().max(view.start())),
         Seek::Offset(offset) => {
-            Err(out_of_range(offset, nearest(offset, (start, end)), (start, end)))
+            if offset > view.end() {
+                view.await_recovery()?;
+            }
+            let (start, end) = (view.start(), view.end());
+            match (start..=end).contains(&offset) {
+                true => Ok(offset),
+                false => Err(out_of_range(offset, nearest(offset, (start, end)), (start, end))),
+            }
         }
         Seek::Time(time) => match resolve_time(view, time) {
             Err(error) => view.try_again(error, || resolve_time(view, time)),

@@ -94,6 +94,15 @@ impl View {
         }
     }
 
+    /// Waits a while for another process that is opening the log, and may find that it goes farther
+    /// than is known.
+    pub(super) fn await_recovery(&self) -> Result<()> {
+        match &self.side {
+            Side::Here { .. } => Ok(()),
+            Side::Elsewhere(follow) => follow.await_recovery(),
+        }
+    }
+
     /// After an error: does it again, once the log has been looked at anew, if another process may
     /// have changed the files meanwhile. They may change again before it is done.
     #[cold]

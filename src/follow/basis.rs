@@ -52,6 +52,13 @@ impl Seen {
         self.opened_in = recovered.map(|notice| notice.session);
     }
 
+    /// Whether a writer has said that it is opening the log, and was alive when it was last asked
+    /// for.
+    pub(super) fn is_opened_now(&self) -> bool {
+        let is_opening = |notice: Notice| notice.state == NoticeState::Opening;
+        self.writer == Life::Alive && self.heard.is_some_and(is_opening)
+    }
+
     /// The manifest is to be read before marks are believed.
     pub(super) fn forget_manifest(&mut self) {
         self.read_for = None;

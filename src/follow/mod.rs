@@ -42,6 +42,7 @@ use crate::storage::Clock;
 use crate::storage::Dir;
 use crate::sync::AtomicU64;
 use crate::sync::Mutex;
+use crate::sync::thread;
 use crate::units::Offset;
 use std::io;
 use std::sync::Arc;
@@ -107,6 +108,16 @@ impl Followed {
             Some(error) => Err(error.clone()),
             None => Ok(false),
         }
+    }
+
+    /// Returns when no writer is opening the log, or after a second.
+    pub(crate) fn await_recovery(&self) -> Result<()> {
+        let until = self.now().saturating_add(pace::RECOVERY);
+        while self.seen.lock().is_opened_now() && self.now() < until {
+            thread::park_timeout(pace::FRESH);
+            self.look(Look::News)?;
+        }
+        Ok(())
     }
 
     /// Whether a writer has the log open, as far as can be told.

@@ -14,6 +14,10 @@ pub(super) const FRESH: Duration = Duration::from_millis(1);
 /// How long a writer that says nothing new is taken for alive.
 pub(super) const PROBE: Duration = Duration::from_millis(100);
 
+/// How long a writer that is opening the log is waited for: it reads and writes anew what no sync
+/// covered, 256 MiB by default, which takes less on most disks.
+pub(super) const RECOVERY: Duration = Duration::from_secs(1);
+
 /// How long to wait before the next look, when the last news is so old: the quieter the log, the
 /// seldomer.
 pub(super) fn pause(quiet_for: Duration) -> Duration {

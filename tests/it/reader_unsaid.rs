@@ -1,16 +1,24 @@
-//! A `LogReader` beside a writer that says nothing of what it does.
+//! A `LogReader` beside a writer that says nothing of what it does, or nothing yet.
 
 use crate::support::append_all;
 use crate::support::assert_out_of_range;
 use crate::support::at;
+use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
+use crate::support::hook::HookStorage;
 use crate::support::image::DIR;
+use crate::support::image::Image;
+use crate::support::image::tiny;
 use crate::support::records;
 use crate::support::site::Site;
 use crate::support::until;
-use std::sync::Arc;
+use parking_lot::Mutex;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
-use stratalog::{Maintenance, Options, Record, Seek};
+use stratalog::{Error, Maintenance, Options, Record, Seek};
 
 /// Where no notice tells of a truncation, since it could not be written, the manifest does.
 #[test]
@@ -50,4 +58,37 @@ fn a_truncation_is_found_where_nobody_tells_of_anything() {
     cursor.seek(Seek::Offset(at(5))).unwrap();
     let found = cursor.next().unwrap().map(|entry| entry.to_buf());
     assert_eq!(found.as_ref().map(Record::from).as_ref(), records(20..21).first());
+}
+
+/// How far the log goes is not known before the writer has recovered it: until then a place that
+/// the reader of an earlier process kept is not one that was cut off.
+#[test]
+fn a_place_is_looked_for_when_a_writer_has_opened_the_log() {
+    let storage = HookStorage::default();
+    let written = MemoryStorage::new();
+    let log = tiny(Arc::new(written.clone())).open(DIR).unwrap();
+    append_all(&log, &records(0..10));
+    Image::of(&written).put(&storage, Path::new(DIR));
+    let options = tiny(Arc::new(storage.clone()));
+    let (reading, read) = (options.clone(), Arc::new(Mutex::new(None)));
+    let handed = Arc::clone(&read);
+    storage.before(Op::Open, ".log", move || {
+        let (is_open, opened) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            let reader = reading.open_reader(DIR).unwrap();
+            let known = reader.high_watermark();
+            is_open.send(()).unwrap();
+            let mut cursor = reader.cursor(Seek::Offset(at(7)))?;
+            let found = cursor.next()?.map(|entry| entry.to_buf());
+            Ok::<_, Error>((known, found))
+        });
+        opened.recv().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        *handed.lock() = Some(reader);
+    });
+    let recovered = options.open(DIR).unwrap();
+    assert_eq!(recovered.end_offset(), at(10));
+    let (known, found) = read.lock().take().unwrap().join().unwrap().unwrap();
+    assert!(known < at(7));
+    assert_eq!(found.as_ref().map(Record::from).as_ref(), records(7..8).first());
 }
