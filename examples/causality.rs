@@ -29,10 +29,11 @@ fn main() -> Result<()> {
     let at_the_bank = Writer::new("bank", bank.clone())?;
     thread::scope(|scope| {
         let bank = scope.spawn(|| answer(at_the_bank, questions));
-        ask(Writer::new("shop", shop.clone())?, answers)?;
-        // Nobody asks any more: that is what ends the other's loop.
+        let asked = Writer::new("shop", shop.clone()).and_then(|shop| ask(shop, answers));
+        // Nobody asks any more, whatever came of it: that is what ends the other's loop.
         shop.close()?;
-        bank.join().map_err(|_| "the bank failed")?
+        bank.join().map_err(|_| "the bank failed")??;
+        asked
     })?;
     bank.close()?;
 

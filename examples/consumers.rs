@@ -122,8 +122,10 @@ fn keep_the_ledger(place: &Path, orders: u64) -> Result {
     let log = open(place)?;
     let mut consumer = log.consumer("ledger")?;
     let mut ledger = ledger(place)?;
-    // The database knows better: the position in the log is committed after it, and less often.
-    consumer.seek(Seek::Offset(Offset::from(ledger.next).max(consumer.committed())))?;
+    // The database knows better: the position in the log is committed after it, and less often. If
+    // the database has been put back to an older state, orders are counted again from there on, or
+    // it is an error that they are gone. To go by the later of the two would leave them out.
+    consumer.seek(Seek::Offset(Offset::from(ledger.next)))?;
     let mut left = orders;
     while let Some(order) = consumer.next()? {
         ledger.total += std::str::from_utf8(order.value())?.parse::<u64>()?;
@@ -136,10 +138,22 @@ fn keep_the_ledger(place: &Path, orders: u64) -> Result {
             process::abort();
         }
         if ledger.next.is_multiple_of(50) {
+            make_durable(place)?;
             consumer.commit()?;
         }
     }
+    make_durable(place)?;
     consumer.commit()?;
     log.close()?;
+    Ok(())
+}
+
+/// What a commit says is done has to survive what the commit survives.
+fn make_durable(place: &Path) -> Result {
+    let ledger = ledger_path(place);
+    if ledger.exists() {
+        fs::File::open(ledger)?.sync_all()?;
+        fs::File::open(place)?.sync_all()?;
+    }
     Ok(())
 }

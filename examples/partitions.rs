@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     println!("{} records in 4 partitions", KEYS * CHANGES);
     println!("customer-17 is in partition {}, here and everywhere", partition(b"customer-17", 4));
     println!("read in parallel: {} keys, each in its order", read_in_parallel(&logs)?);
-    drop(logs);
+    close(logs)?;
 
     if let Err(error) = open(&four, 6) {
         println!("not with another count: {error}");
@@ -56,7 +56,8 @@ fn main() -> Result<()> {
         }
     }
     println!("copied to 6: {} keys, each in its order", read_in_parallel(&new)?);
-    Ok(())
+    // Only when it is on the disk may the old one go.
+    close(new)
 }
 
 /// The partition of a key: FNV-1a, and its upper bits scaled to the count. Never to be changed.
@@ -90,6 +91,11 @@ fn append(logs: &[Log], key: &str, value: &str) -> Result<()> {
     let log = logs.get(partition(key.as_bytes(), logs.len())).ok_or("no such partition")?;
     log.append(Record::new(value).key(key))?;
     Ok(())
+}
+
+/// A log that is only dropped has nobody to tell that it could not be written.
+fn close(logs: Vec<Log>) -> Result<()> {
+    logs.into_iter().try_for_each(|log| Ok(log.close()?))
 }
 
 /// A thread a partition; each checks that the changes of each of its keys are in order.

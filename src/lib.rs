@@ -48,7 +48,7 @@
 //!   as it was; opening again finds out what the disk really holds. A full disk ends nothing.
 //! - [Compaction], if it is asked for, keeps the last record of each key, at its own offset, while
 //!   appends and readers go on; by itself when enough has changed, or by [`Log::compact`].
-//! - Opening takes time and memory for the active segment, however long the log is.
+//! - Opening takes time for what was not known to be synced, however long the log is.
 //! - A [`Consumer`] keeps its place in the log's directory. After a crash it goes on where it
 //!   committed last, and [retention](Retention::keep_unread) can wait for it.
 //!
@@ -60,6 +60,7 @@
 //!
 //! - `tracing`: what happens to a log (opened, closed, cut, compacted, kept in shape, failed) as
 //!   events of the crate `tracing`, with the target `stratalog`. Appends and reads send none.
+//! - `stream`: `Log::stream` and `Cursor::stream`, a `futures_core::Stream` of records.
 //!
 //! # Where to begin
 //!

@@ -125,9 +125,10 @@ impl Consumer {
     }
 
     /// Makes [`position`](Consumer::position) the committed one, durably: all records that `next`
-    /// returned are done. Costs a small write and one sync of it, and nothing if that position is
-    /// committed already; if the records themselves are not synced yet, as may be in a log opened
-    /// for less than [`Durability::Synced`], a sync of the log before.
+    /// returned are done. Costs a small write and one sync of it (two of each if it leads back),
+    /// and nothing if that position is committed already; if the records themselves are not synced
+    /// yet, as may be in a log opened for less than [`Durability::Synced`], a sync of the log
+    /// before.
     ///
     /// # Errors
     ///

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// other way out, and what was accepted before the close is not missed. With
 /// [`timeout`](Follow::timeout) it also ends when nothing comes for so long, and goes on when it is
 /// asked again. An error (damage, a place that was truncated or deleted, a log that has failed) is
-/// its last item.
+/// its last item. Of a cursor of a [`LogReader`](crate::LogReader) it does not end with the writer,
+/// for another one may come.
 ///
 /// It does not keep the log open. Of several that follow one log, each sees every record.
 ///

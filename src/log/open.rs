@@ -55,8 +55,9 @@ impl Options {
     /// [`create`](Options::create) allows it.
     ///
     /// When it returns, everything that can be read has been made durable, whatever a crash left;
-    /// [`Log::recovery`] reports what that took. Takes time and memory for the active segment only,
-    /// however long the log is.
+    /// [`Log::recovery`] reports what that took. However long the log is, it reads the active
+    /// segment from what is known to be durable, and the segments before it that no sync covered:
+    /// at most [`max_unsynced_bytes`](Options::max_unsynced_bytes) and a segment.
     ///
     /// # Errors
     ///
