@@ -190,22 +190,32 @@ fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) ->
     };
     let misfit = seen.misfit(mark);
     let nothing = row.base_offset..row.base_offset;
+    // What is damaged held no record: compaction had removed them.
+    let has_all = is_sealed && content.records == row.record_count;
+    let of_records = |offsets: Range<Offset>| match has_all {
+        true => offsets.start..offsets.start,
+        false => offsets,
+    };
+    let whole = of_records(row.base_offset..known_end);
+    let mut lost = Vec::new();
     if let Some(what) = &misfit {
-        let offsets = if file.is_none() { row.base_offset..known_end } else { nothing.clone() };
+        let offsets = if file.is_none() { whole.clone() } else { nothing.clone() };
         tell(file.as_ref().map(|_| 0), offsets, what.clone());
     }
-    let mut lost = Vec::new();
-    if file.is_none() && known_end > row.base_offset {
-        lost.push(row.base_offset..known_end);
+    if file.is_none() {
+        lost.push(whole);
     }
     for flaw in seen.flaws(mark, known_end) {
         let end = if is_sealed { flaw.offsets.end.min(row.end_offset) } else { flaw.offsets.end };
-        tell(Some(flaw.position), flaw.offsets.start..end, flaw.what);
-        lost.push(flaw.offsets.start..end);
+        let offsets = of_records(flaw.offsets.start..end);
+        tell(Some(flaw.position), offsets.clone(), flaw.what);
+        lost.push(offsets);
     }
+    let is_damaged = misfit.is_some() || !lost.is_empty();
+    lost.retain(|offsets| !offsets.is_empty());
     let source = file.as_ref().map(|(file, seed)| (file.name.clone(), *seed));
     let mut part = Part { row: *row, source, fate: Fate::Keep, lost, grows_to: None };
-    if misfit.is_some() || !part.lost.is_empty() {
+    if is_damaged {
         part.fate = Fate::Rewrite;
         if row.state == RowState::Active {
             part.row.end_offset = content.end.max(known_end);

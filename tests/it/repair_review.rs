@@ -4,6 +4,7 @@ use crate::support::append_all;
 use crate::support::assert_kind;
 use crate::support::at;
 use crate::support::clock::ManualClock;
+use crate::support::compaction::pair;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -23,10 +24,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
 use stratalog::{
-    Durability, ErrorKind, Keep, Log, Options, RepairOptions, RepairReport, Seek, VerifyOptions,
-    VerifyReport,
+    Compaction, Durability, ErrorKind, Keep, Log, Options, Record, RepairOptions, RepairReport,
+    Seek, VerifyOptions, VerifyReport,
 };
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
@@ -347,6 +349,45 @@ fn verifying_holds_frames_against_the_time_that_the_manifest_states() {
     let options = VerifyOptions::new().storage(place(&cut));
     let report = stratalog::verify(DIR, &options).unwrap();
     assert!(report.is_sound(), "{report}");
+}
+
+/// Compaction leaves a segment without records in front.
+#[test]
+fn what_holds_no_record_is_no_loss() {
+    let storage = MemoryStorage::new();
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    let log = tiny(Arc::new(storage.clone())).compaction(compaction).open(DIR).unwrap();
+    for key in ["a", "b", "c"] {
+        log.append(pair(key, 1)).unwrap();
+        log.append(Record::tombstone(key)).unwrap();
+    }
+    log.roll().unwrap();
+    for key in ["d", "e", "f"] {
+        log.append(Record::new(vec![b'v'; 480]).key(key)).unwrap();
+    }
+    log.roll().unwrap();
+    log.compact().unwrap();
+    let (before, end) = (read_rows(&log).unwrap(), log.end_offset());
+    log.close().unwrap();
+    drop(log);
+    let image = Image::of(&storage);
+    let hole = image.segments()[0].clone();
+    assert_eq!((image.0[&hole].len(), before.len()), (72, 3));
+    let mut flipped = image.clone();
+    flipped.bytes(&hole)[70] ^= 1;
+    let mut missing = image.clone();
+    missing.0.remove(&hole);
+    for damaged in [flipped, missing] {
+        for keep in [Keep::Prefix, Keep::Readable] {
+            let storage = place(&damaged);
+            let report = repair(&storage, keep);
+            assert_eq!(report.found().damage().len(), 1, "{report}");
+            assert!(report.found().damage()[0].offsets.is_empty(), "{report}");
+            let log = tiny(storage).open(DIR).unwrap();
+            assert_eq!(read_rows(&log).unwrap(), before, "{report}");
+            assert_eq!((log.start_offset(), log.end_offset()), (at(0), end), "{report}");
+        }
+    }
 }
 
 /// A look at everything lists the directory once.
