@@ -142,6 +142,16 @@ fn is_hole(row: &Row) -> bool {
     is_empty && row.state == RowState::Sealed
 }
 
+/// Where a segment ends at the latest, whatever its frames say.
+fn furthest_end(row: &Row) -> Offset {
+    match row.state {
+        RowState::Sealed => row.end_offset,
+        RowState::Written | RowState::Active => {
+            row.base_offset.checked_add(u32::MAX.into()).unwrap_or(Offset::MAX)
+        }
+    }
+}
+
 /// Everything below was durable.
 fn mark(manifest: &Manifest, seen: &[Seen<'_>]) -> Offset {
     let mut mark = manifest.start_offset;
@@ -183,7 +193,13 @@ fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) ->
     let Seen { row, file, content, .. } = seen;
     let path = dir.path_of(&names::segment(row.base_offset, row.segment_id));
     let is_sealed = row.state == RowState::Sealed;
-    let known_end = if is_sealed { row.end_offset } else { row.end_offset.min(mark) };
+    let furthest = furthest_end(row);
+    let known_end = match row.state {
+        RowState::Sealed => row.end_offset,
+        RowState::Written => row.end_offset.min(mark),
+        // Whatever of it can be read: an offset that was durable is not given out again.
+        RowState::Active => mark.min(furthest),
+    };
     let mut tell = |position: Option<u64>, offsets: Range<Offset>, what: String| {
         let position = position.map(Position::new);
         report.damage.push(Damage { path: path.clone(), position, offsets, what });
@@ -206,8 +222,7 @@ fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) ->
         lost.push(whole);
     }
     for flaw in seen.flaws(mark, known_end) {
-        let end = if is_sealed { flaw.offsets.end.min(row.end_offset) } else { flaw.offsets.end };
-        let offsets = of_records(flaw.offsets.start..end);
+        let offsets = of_records(flaw.offsets.start..flaw.offsets.end.min(furthest));
         tell(Some(flaw.position), offsets.clone(), flaw.what);
         lost.push(offsets);
     }
@@ -277,13 +292,15 @@ impl Seen<'_> {
             // What lies behind the last durable record is lost with it, but it was there.
             flaws.clone_from(&content.flaws);
         }
-        if content.end < known_end && file.is_some() {
+        let told = flaws.last().map_or(content.end, |flaw| flaw.offsets.end.max(content.end));
+        if told < known_end && file.is_some() {
             let what = match &content.rest {
                 Some(rest) => rest.what.clone(),
                 None => "the segment is shorter than it was".to_owned(),
             };
-            let position = content.end_position;
-            flaws.push(Flaw { position, offsets: content.end..known_end, what });
+            let rest = content.rest.as_ref().map(|rest| rest.position);
+            let position = rest.unwrap_or(content.end_position);
+            flaws.push(Flaw { position, offsets: told..known_end, what });
         }
         flaws
     }

@@ -390,6 +390,65 @@ fn what_holds_no_record_is_no_loss() {
     }
 }
 
+/// The last frame says that the one before was durable, and is torn itself; that one is damaged.
+#[test]
+fn no_offset_that_a_mark_proves_durable_is_given_out_again() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).segment_bytes(1 << 20).open(DIR).unwrap();
+    append_all(&log, &records(0..20));
+    let before = read_rows(&log).unwrap();
+    machine.kill();
+    drop(log);
+    let mut image = Image::of(&*machine.process());
+    assert!(flip_value(&mut image, 18) && flip_value(&mut image, 19));
+    assert_kind(image.open(), ErrorKind::Corrupt);
+    let storage = place(&image);
+    let report = repair(&storage, Keep::Readable);
+    let lost: Vec<_> = report.found().damage().iter().map(|one| one.offsets.clone()).collect();
+    assert_eq!((lost, report.found().end_offset()), (vec![at(18)..at(19)], at(19)), "{report}");
+    let log = tiny(storage).open(DIR).unwrap();
+    assert_eq!(read_rows(&log).unwrap(), before[..18], "{report}");
+    assert_eq!(log.append("next").unwrap(), at(19), "{report}");
+    // Who asks for a prefix wants no hole.
+    let storage = place(&image);
+    repair(&storage, Keep::Prefix);
+    assert_eq!(tiny(storage).open(DIR).unwrap().append("next").unwrap(), at(18));
+}
+
+/// Of the frame with the mark the header is left, of what is before it nothing.
+#[test]
+fn what_a_mark_proves_is_lost_though_no_frame_is_left_in_between() {
+    let mark = |mark: u64| {
+        let mut bytes = forge::segment(1, 0);
+        bytes.extend(forge::frame(0, b"x"));
+        bytes.extend([0xff; 64]);
+        bytes.extend(&forge::frame_at(500, mark, 1, &[0, 1, b'x'])[..40]);
+        bytes.extend([0xff; 8]);
+        let row = forge::Row {
+            id: 1,
+            base: 0,
+            end: 0,
+            byte_len: forge::HEADER_LEN,
+            state: forge::ACTIVE,
+        };
+        Image(BTreeMap::from([
+            (forge::segment_name(1, 0), bytes),
+            ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+        ]))
+    };
+    // No segment has more offsets than the last of these.
+    for (stated, end) in
+        [(5, 5), (u64::from(u32::MAX), u32::MAX.into()), (1 << 40, u32::MAX.into())]
+    {
+        assert_kind(mark(stated).open(), ErrorKind::Corrupt);
+        let storage = place(&mark(stated));
+        let report = repair(&storage, Keep::Readable);
+        let lost: Vec<_> = report.found().damage().iter().map(|one| one.offsets.clone()).collect();
+        assert_eq!(lost, [at(1)..at(end)], "{report}");
+        assert_eq!(tiny(storage).open(DIR).unwrap().append("next").unwrap(), at(end), "{report}");
+    }
+}
+
 /// A look at everything lists the directory once.
 fn looks(machine: &FaultyStorage) -> (u64, stratalog::Result<VerifyReport>) {
     machine.forget_calls();
