@@ -125,6 +125,8 @@ fn goes_on(dir: &Dir, row: &Row, file: &SegmentFile, seed: u32, content: &Conten
     }
     let mut scan = Scan::new(&file, seed, size, (row.byte_len, row.end_offset));
     Ok(match scan.step()? {
+        // Nothing was there when all was read: a write has come since, and may be under way.
+        Step::Damage(_) if content.end_position <= row.byte_len => true,
         // Zeros behind the last frame are no damage.
         Step::Damage(_) => scan.last_written_from(row.byte_len)?.is_none(),
         // Opening takes a frame that is too old for damage, and cuts it off if no mark is behind.

@@ -493,3 +493,41 @@ fn what_cannot_be_read_of_a_log_that_changes_is_looked_at_again() {
     assert!(storage.has_acted() && report.is_sound(), "{report}");
     assert_eq!(report.start_offset(), at(15), "{report}");
 }
+
+/// The kernel shows a write that is under way in pieces.
+#[test]
+fn a_frame_that_is_being_written_is_no_damage() {
+    let row =
+        forge::Row { id: 1, base: 0, end: 0, byte_len: forge::HEADER_LEN, state: forge::ACTIVE };
+    let image = Image(BTreeMap::from([
+        (forge::segment_name(1, 0), forge::segment(1, 0)),
+        ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+    ]));
+    let frame = forge::frame(0, &[b'x'; 100]);
+    for len in [8, 24, 40, 41, 100, frame.len()] {
+        // The file is opened for its header, for all that is in it, and for what is behind its end.
+        for opened in 0..3 {
+            let storage = HookStorage::default();
+            image.put(&storage, Path::new(DIR));
+            let (writer, part) = (storage.clone(), frame[..len].to_vec());
+            on_open(storage.clone(), opened, move || {
+                let path = Path::new(DIR).join(forge::segment_name(1, 0));
+                let file = writer.open(&path, OpenMode::Write).unwrap();
+                file.write_at(&part, forge::HEADER_LEN).unwrap();
+            });
+            let options = VerifyOptions::new().storage(Arc::new(storage.clone()));
+            let report = stratalog::verify(DIR, &options).unwrap();
+            assert!(storage.has_acted(), "{opened}");
+            assert!(report.is_sound(), "{len} bytes, open {opened}: {report}");
+        }
+    }
+}
+
+/// Acts before a segment is opened, when that has been done so often.
+fn on_open(storage: HookStorage, times: usize, act: impl FnOnce() + Send + 'static) {
+    let next = storage.clone();
+    storage.before(Op::Open, ".log", move || match times {
+        0 => act(),
+        _ => on_open(next, times - 1, act),
+    });
+}
