@@ -54,8 +54,7 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
 
     confirm(dir, plan)?;
     // Before any manifest says that the log ends there.
-    let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
-    consumers::take_back_to(dir, plan.manifest.log_id, end)?;
+    consumers::take_back_to(dir, plan.manifest.log_id, plan.end())?;
     let first_id = plan.manifest.next_segment_id;
     let count = plan.parts.iter().filter(|part| part.fate == Fate::Rewrite).count() as u64;
     let Some(next_segment_id) = first_id.checked_add(count) else {

@@ -183,6 +183,7 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     let mut look = look(&dir)?;
     if options.keep == Keep::Prefix {
         look.plan.keep_prefix();
+        look.report.end = look.plan.end();
         look.report.plan = look.plan.steps();
     }
     let set_aside = match look.plan.is_empty() {
@@ -269,7 +270,7 @@ fn look(dir: &Dir) -> Result<Look> {
         }
     };
     report.start = plan.manifest.start_offset;
-    report.end = plan.parts.last().map_or(report.start, |part| part.end());
+    report.end = plan.end();
     report.segments = plan.parts.len() as u64;
     report.plan = plan.steps();
     Ok(Look { report, plan, manifest: survey.manifest })

@@ -260,6 +260,8 @@ fn a_prefix_ends_in_front_of_the_first_loss() {
             assert!(!report.found().is_sound());
             let log = tiny(Arc::new(storage.clone())).open(DIR).unwrap();
             assert_eq!(log.end_offset(), offset, "{report}");
+            assert_eq!(report.found().end_offset(), offset, "{report}");
+            assert_eq!(report.found().segments(), image.segments().len() as u64, "{report}");
             let prefix: Rows = all.clone().into_iter().filter(|(at, _)| *at < offset).collect();
             assert_eq!(rows(&log), prefix);
             assert_eq!(log.append("next").unwrap(), offset);
