@@ -158,8 +158,8 @@ pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyR
 /// # Errors
 ///
 /// [`Locked`](ErrorKind::Locked) if the log is open;
-/// [`Corrupt`](ErrorKind::Corrupt) if nothing that makes a log is left; otherwise as [`verify`],
-/// and [`StorageFull`](ErrorKind::StorageFull).
+/// [`Corrupt`](ErrorKind::Corrupt) if nothing that makes a log is left, or no number for what is to
+/// be written; otherwise as [`verify`], and [`StorageFull`](ErrorKind::StorageFull).
 ///
 /// # Examples
 ///
