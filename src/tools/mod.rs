@@ -112,8 +112,10 @@ impl RepairOptions {
 ///
 /// # Errors
 ///
-/// [`Io`](ErrorKind::Io) if there is no log, or a file cannot be read at all;
-/// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion). Damage is no error, but in the report.
+/// [`Io`](ErrorKind::Io) if there is no log, or if anything of a segment or of the manifest cannot
+/// be read: the error names the file, and says nothing about its bytes, so that is no damage.
+/// What to do then is in `docs/RECOVERY.md`. [`UnsupportedVersion`](ErrorKind::UnsupportedVersion).
+/// Damage is no error, but in the report.
 ///
 /// # Examples
 ///

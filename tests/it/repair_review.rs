@@ -473,6 +473,38 @@ fn what_cannot_be_read_is_read_once() {
     assert_eq!((looks_taken, report.unwrap().is_sound()), (2, true));
 }
 
+/// A copy with zeros in the place of what cannot be read is what a repair takes.
+#[test]
+fn what_cannot_be_read_is_no_damage_until_it_is_copied() {
+    let storage = MemoryStorage::new();
+    let log = tiny(Arc::new(storage.clone())).segment_bytes(8 << 10).open(DIR).unwrap();
+    append_all(&log, &records(0..300));
+    let before = read_rows(&log).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let mut image = Image::of(&storage);
+    let name = image.segments()[1].clone();
+    let machine = FaultyStorage::over(storage);
+    for name in [&*name, "MANIFEST"] {
+        machine.inject(Fault::new(Op::Read, io::ErrorKind::Other).on(name).forever());
+        let path = Path::new(DIR).join(name);
+        let (_, verified) = looks(&machine);
+        for error in [verified.unwrap_err(), repair_machine(&machine).unwrap_err()] {
+            assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(&*path)), "{error}");
+        }
+        machine.heal();
+        assert!(Image::of(&*machine.process()) == image, "{name}");
+    }
+    image.bytes(&name)[4096..].fill(0);
+    let storage = place(&image);
+    let report = repair(&storage, Keep::Readable);
+    let left = read_rows(&tiny(storage).open(DIR).unwrap()).unwrap();
+    let is_told = |offset| report.found().damage().iter().any(|one| one.offsets.contains(&offset));
+    let expected = (0..).zip(before).filter(|(offset, _)| !is_told(at(*offset)));
+    assert_eq!(left, expected.map(|(_, row)| row).collect::<Vec<_>>(), "{report}");
+    assert!((200..300).contains(&left.len()), "{report}");
+}
+
 /// The file that could not be read was removed meanwhile, while it was open here.
 #[test]
 fn what_cannot_be_read_of_a_log_that_changes_is_looked_at_again() {
