@@ -112,21 +112,18 @@ fn find_file<'a>(
     Ok(seed_of(dir, file)?.map(|seed| (file, seed)))
 }
 
-/// Whether an active segment, in which nothing is damaged, is none either for who begins to read at
-/// the end that the manifest states, as opening does.
+/// Whether an active segment, as far as it is sound, is sound for who begins to read at the end
+/// that the manifest states, too, as opening does.
 fn goes_on(dir: &Dir, row: &Row, file: &SegmentFile, seed: u32, content: &Content) -> Result<bool> {
-    if row.state != RowState::Active || !content.flaws.is_empty() || content.rest.is_some() {
+    let damaged_from = content.flaws.first().map(|flaw| flaw.position);
+    let sound_to = damaged_from.unwrap_or(content.end_position);
+    // What is there otherwise is damage already, a torn tail, or a write that is under way.
+    if row.state != RowState::Active || sound_to <= row.byte_len {
         return Ok(true);
     }
     let file = dir.open(&file.name, OpenMode::Read)?;
-    let size = file.size()?;
-    if size < row.byte_len {
-        return Ok(true);
-    }
-    let mut scan = Scan::new(&file, seed, size, (row.byte_len, row.end_offset));
+    let mut scan = Scan::new(&file, seed, file.size()?, (row.byte_len, row.end_offset));
     Ok(match scan.step()? {
-        // Nothing was there when all was read: a write has come since, and may be under way.
-        Step::Damage(_) if content.end_position <= row.byte_len => true,
         // Zeros behind the last frame are no damage.
         Step::Damage(_) => scan.last_written_from(row.byte_len)?.is_none(),
         // Opening takes a frame that is too old for damage, and cuts it off if no mark is behind.

@@ -531,21 +531,26 @@ fn what_cannot_be_read_of_a_log_that_changes_is_looked_at_again() {
 fn a_frame_that_is_being_written_is_no_damage() {
     let row =
         forge::Row { id: 1, base: 0, end: 0, byte_len: forge::HEADER_LEN, state: forge::ACTIVE };
-    let image = Image(BTreeMap::from([
-        (forge::segment_name(1, 0), forge::segment(1, 0)),
-        ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
-    ]));
-    let frame = forge::frame(0, &[b'x'; 100]);
-    for len in [8, 24, 40, 41, 100, frame.len()] {
-        // The file is opened for its header, for all that is in it, and for what is behind its end.
-        for opened in 0..3 {
+    // The file is opened for its header, for all that is in it, and for what is behind the end
+    // that the manifest states, if something is.
+    for (count, opens) in [(0, 2), (2, 3)] {
+        let (name, bytes) = forged(1, 0, count);
+        let end = bytes.len() as u64;
+        let image = Image(BTreeMap::from([
+            (name, bytes),
+            ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+        ]));
+        let frame = forge::frame(count, &[b'x'; 100]);
+        for (opened, len) in
+            (0..opens).flat_map(|opened| (1..=frame.len()).map(move |n| (opened, n)))
+        {
             let storage = HookStorage::default();
             image.put(&storage, Path::new(DIR));
             let (writer, part) = (storage.clone(), frame[..len].to_vec());
             on_open(storage.clone(), opened, move || {
                 let path = Path::new(DIR).join(forge::segment_name(1, 0));
                 let file = writer.open(&path, OpenMode::Write).unwrap();
-                file.write_at(&part, forge::HEADER_LEN).unwrap();
+                file.write_at(&part, end).unwrap();
             });
             let options = VerifyOptions::new().storage(Arc::new(storage.clone()));
             let report = stratalog::verify(DIR, &options).unwrap();
