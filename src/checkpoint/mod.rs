@@ -11,8 +11,10 @@
 //!    and does not open. It has given out all ids that are to come, so that files which a crash
 //!    leaves behind are garbage to whoever opens the target.
 //! 2. Segments come in. One that the manifest names is replaced only by a longer one with the same
-//!    beginning, by a rename: the checkpoint before stays as good as it was. Whether a name that
-//!    the manifest does not name is durable nobody knows: it is made anew.
+//!    beginning, by a rename: the checkpoint before stays as good as it was. That the bytes are the
+//!    same is seen before the first change: a log that was put back from a copy goes on in the same
+//!    segment. Whether a name that the manifest does not name is durable nobody knows: it is made
+//!    anew.
 //! 3. The new manifest is put in its place. It makes the names durable before it does.
 //! 4. Files that it does not name are removed.
 //!

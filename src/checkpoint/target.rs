@@ -17,6 +17,7 @@ use crate::format::names::Name;
 use crate::manifest;
 use crate::segment;
 use crate::storage::Dir;
+use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
 use crate::units::Timestamp;
@@ -119,13 +120,19 @@ impl Target {
                 Err(self.gone_apart())
             };
         };
-        if old == row {
+        if identity(old) == identity(row) {
             return Ok(Need::Nothing);
         }
         let log_id = self.manifest.log_id;
-        let (_, ours) = segment::open_file(source, row, log_id, OpenMode::Read)?;
+        let (our_file, ours) = segment::open_file(source, row, log_id, OpenMode::Read)?;
         let (_, theirs) = segment::open_file(&self.dir, row, log_id, OpenMode::Read)?;
-        if ours != theirs || old.base_offset != row.base_offset {
+        // A log that was put back from a copy, or has lost its end, goes on in the same segment.
+        // What it has lost is here only, so it is not replaced.
+        let common = old.byte_len.min(row.byte_len);
+        if ours != theirs
+            || old.base_offset != row.base_offset
+            || !begin_alike(&our_file, &file, common)?
+        {
             return Err(self.gone_apart());
         }
         Ok(match file.size()? {
@@ -135,10 +142,11 @@ impl Target {
         })
     }
 
-    /// Two logs that came of one directory have given the same id to different segments.
+    /// Two logs that came of one directory have given the same id to different segments, or have
+    /// put different records into one.
     fn gone_apart(&self) -> Error {
-        let what = "the target of the checkpoint has other segments under the same names: its log \
-                    and this one have gone different ways";
+        let what = "the target of the checkpoint has other bytes in segments of the same names: \
+                    its log and this one have gone different ways, or one of them is damaged";
         refused(&self.dir, what)
     }
 
@@ -178,4 +186,29 @@ fn check_listed(dir: &Dir) -> Result<()> {
         return Ok(());
     }
     Err(refused(dir, "the target of a checkpoint must be missing, empty, or an earlier one"))
+}
+
+/// What two rows of a segment have in common only if its bytes are the same.
+fn identity(row: &Row) -> impl PartialEq + use<> {
+    let times = (row.first_appended_at, row.last_appended_at);
+    (row.base_offset, row.end_offset, row.byte_len, row.record_count, times)
+}
+
+/// Whether two files have the same first `len` bytes.
+fn begin_alike(one: &Handle, other: &Handle, len: u64) -> Result<bool> {
+    const PIECE_BYTES: u64 = 256 << 10;
+    let room = usize::try_from(len.min(PIECE_BYTES)).unwrap_or_default();
+    let (mut ours, mut theirs) = (vec![0; room], vec![0; room]);
+    let mut position = 0;
+    while position < len {
+        let piece = usize::try_from((len - position).min(PIECE_BYTES)).unwrap_or_default();
+        ours.truncate(piece);
+        theirs.truncate(piece);
+        let read = (one.read(&mut ours, position)?, other.read(&mut theirs, position)?);
+        if read != (piece, piece) || ours != theirs {
+            return Ok(false);
+        }
+        position += piece as u64;
+    }
+    Ok(true)
 }

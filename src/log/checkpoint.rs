@@ -40,11 +40,13 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is something else in `target`, or
-    /// a log that has been written to; [`Locked`](crate::ErrorKind::Locked) if it is open or being
-    /// written; [`StorageFull`](crate::ErrorKind::StorageFull) and [`Io`](crate::ErrorKind::Io) as
-    /// the system reports; [`Corrupt`](crate::ErrorKind::Corrupt) if the target or the last
-    /// records are damaged; [`Closed`](crate::ErrorKind::Closed). The log itself is unharmed.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is something else in `target`, a
+    /// log that has been written to, or a checkpoint with other bytes where this log has gone on
+    /// since it was put back from an older copy; [`Locked`](crate::ErrorKind::Locked) if it is open
+    /// or being written; [`StorageFull`](crate::ErrorKind::StorageFull) and
+    /// [`Io`](crate::ErrorKind::Io) as the system reports;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the target or the last records are damaged;
+    /// [`Closed`](crate::ErrorKind::Closed). The log itself is unharmed.
     ///
     /// # Examples
     ///

@@ -54,8 +54,7 @@ pub(super) fn apply(dir: &Dir, plan: &Plan) -> Result<Option<PathBuf>> {
 
     confirm(dir, plan)?;
     // Before any manifest says that the log ends there.
-    let end = plan.parts.last().map_or(plan.manifest.start_offset, Part::end);
-    consumers::take_back_to(dir, plan.manifest.log_id, end)?;
+    consumers::take_back_to(dir, plan.manifest.log_id, plan.end())?;
     let first_id = plan.manifest.next_segment_id;
     let count = plan.parts.iter().filter(|part| part.fate == Fate::Rewrite).count() as u64;
     let Some(next_segment_id) = first_id.checked_add(count) else {
@@ -117,7 +116,13 @@ fn set_aside(dir: &Dir, going: &[&str], manifest: Standing) -> Result<Option<Pat
     }
     let listed = dir.list()?;
     let numbers = listed.iter().filter_map(|entry| names::damaged_number(&entry.name));
-    let number = numbers.max().unwrap_or(0).saturating_add(1);
+    let last = numbers.max().unwrap_or(0);
+    let Some(number) = last.checked_add(1) else {
+        let what = "the damaged files need a directory with a higher number than that; rename it";
+        return Err(
+            Error::new(ErrorKind::Corrupt, what).with_path(&dir.path_of(&names::damaged(last)))
+        );
+    };
     let aside = Dir::new(dir.storage().clone(), dir.path_of(&names::damaged(number)));
     let made = dir.storage().create_dir(aside.path());
     made.map_err(|error| Error::io("cannot make the directory", aside.path(), error))?;

@@ -112,18 +112,17 @@ fn find_file<'a>(
     Ok(seed_of(dir, file)?.map(|seed| (file, seed)))
 }
 
-/// Whether an active segment, in which nothing is damaged, is none either for who begins to read at
-/// the end that the manifest states, as opening does.
+/// Whether an active segment, as far as it is sound, is sound for who begins to read at the end
+/// that the manifest states, too, as opening does.
 fn goes_on(dir: &Dir, row: &Row, file: &SegmentFile, seed: u32, content: &Content) -> Result<bool> {
-    if row.state != RowState::Active || !content.flaws.is_empty() || content.rest.is_some() {
+    let damaged_from = content.flaws.first().map(|flaw| flaw.position);
+    let sound_to = damaged_from.unwrap_or(content.end_position);
+    // What is there otherwise is damage already, a torn tail, or a write that is under way.
+    if row.state != RowState::Active || sound_to <= row.byte_len {
         return Ok(true);
     }
     let file = dir.open(&file.name, OpenMode::Read)?;
-    let size = file.size()?;
-    if size < row.byte_len {
-        return Ok(true);
-    }
-    let mut scan = Scan::new(&file, seed, size, (row.byte_len, row.end_offset));
+    let mut scan = Scan::new(&file, seed, file.size()?, (row.byte_len, row.end_offset));
     Ok(match scan.step()? {
         // Zeros behind the last frame are no damage.
         Step::Damage(_) => scan.last_written_from(row.byte_len)?.is_none(),
@@ -140,6 +139,16 @@ fn goes_on(dir: &Dir, row: &Row, file: &SegmentFile, seed: u32, content: &Conten
 fn is_hole(row: &Row) -> bool {
     let is_empty = row.byte_len == SEGMENT_HEADER_LEN as u64 && row.record_count == 0;
     is_empty && row.state == RowState::Sealed
+}
+
+/// Where a segment ends at the latest, whatever its frames say.
+fn furthest_end(row: &Row) -> Offset {
+    match row.state {
+        RowState::Sealed => row.end_offset,
+        RowState::Written | RowState::Active => {
+            row.base_offset.checked_add(u32::MAX.into()).unwrap_or(Offset::MAX)
+        }
+    }
 }
 
 /// Everything below was durable.
@@ -183,29 +192,44 @@ fn judge(dir: &Dir, seen: &Seen<'_>, mark: Offset, report: &mut VerifyReport) ->
     let Seen { row, file, content, .. } = seen;
     let path = dir.path_of(&names::segment(row.base_offset, row.segment_id));
     let is_sealed = row.state == RowState::Sealed;
-    let known_end = if is_sealed { row.end_offset } else { row.end_offset.min(mark) };
+    let furthest = furthest_end(row);
+    let known_end = match row.state {
+        RowState::Sealed => row.end_offset,
+        RowState::Written => row.end_offset.min(mark),
+        // Whatever of it can be read: an offset that was durable is not given out again.
+        RowState::Active => mark.min(furthest),
+    };
     let mut tell = |position: Option<u64>, offsets: Range<Offset>, what: String| {
         let position = position.map(Position::new);
         report.damage.push(Damage { path: path.clone(), position, offsets, what });
     };
     let misfit = seen.misfit(mark);
     let nothing = row.base_offset..row.base_offset;
+    // What is damaged held no record: compaction had removed them.
+    let has_all = is_sealed && content.records == row.record_count;
+    let of_records = |offsets: Range<Offset>| match has_all {
+        true => offsets.start..offsets.start,
+        false => offsets,
+    };
+    let whole = of_records(row.base_offset..known_end);
+    let mut lost = Vec::new();
     if let Some(what) = &misfit {
-        let offsets = if file.is_none() { row.base_offset..known_end } else { nothing.clone() };
+        let offsets = if file.is_none() { whole.clone() } else { nothing.clone() };
         tell(file.as_ref().map(|_| 0), offsets, what.clone());
     }
-    let mut lost = Vec::new();
-    if file.is_none() && known_end > row.base_offset {
-        lost.push(row.base_offset..known_end);
+    if file.is_none() {
+        lost.push(whole);
     }
     for flaw in seen.flaws(mark, known_end) {
-        let end = if is_sealed { flaw.offsets.end.min(row.end_offset) } else { flaw.offsets.end };
-        tell(Some(flaw.position), flaw.offsets.start..end, flaw.what);
-        lost.push(flaw.offsets.start..end);
+        let offsets = of_records(flaw.offsets.start..flaw.offsets.end.min(furthest));
+        tell(Some(flaw.position), offsets.clone(), flaw.what);
+        lost.push(offsets);
     }
+    let is_damaged = misfit.is_some() || !lost.is_empty();
+    lost.retain(|offsets| !offsets.is_empty());
     let source = file.as_ref().map(|(file, seed)| (file.name.clone(), *seed));
     let mut part = Part { row: *row, source, fate: Fate::Keep, lost, grows_to: None };
-    if misfit.is_some() || !part.lost.is_empty() {
+    if is_damaged {
         part.fate = Fate::Rewrite;
         if row.state == RowState::Active {
             part.row.end_offset = content.end.max(known_end);
@@ -267,13 +291,15 @@ impl Seen<'_> {
             // What lies behind the last durable record is lost with it, but it was there.
             flaws.clone_from(&content.flaws);
         }
-        if content.end < known_end && file.is_some() {
+        let told = flaws.last().map_or(content.end, |flaw| flaw.offsets.end.max(content.end));
+        if told < known_end && file.is_some() {
             let what = match &content.rest {
                 Some(rest) => rest.what.clone(),
                 None => "the segment is shorter than it was".to_owned(),
             };
-            let position = content.end_position;
-            flaws.push(Flaw { position, offsets: content.end..known_end, what });
+            let rest = content.rest.as_ref().map(|rest| rest.position);
+            let position = rest.unwrap_or(content.end_position);
+            flaws.push(Flaw { position, offsets: told..known_end, what });
         }
         flaws
     }

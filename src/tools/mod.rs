@@ -112,8 +112,10 @@ impl RepairOptions {
 ///
 /// # Errors
 ///
-/// [`Io`](ErrorKind::Io) if there is no log, or a file cannot be read at all;
-/// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion). Damage is no error, but in the report.
+/// [`Io`](ErrorKind::Io) if there is no log, or if anything of a segment or of the manifest cannot
+/// be read: the error names the file, and says nothing about its bytes, so that is no damage.
+/// What to do then is in `docs/RECOVERY.md`. [`UnsupportedVersion`](ErrorKind::UnsupportedVersion).
+/// Damage is no error, but in the report.
 ///
 /// # Examples
 ///
@@ -158,8 +160,8 @@ pub fn verify(path: impl AsRef<Path>, options: &VerifyOptions) -> Result<VerifyR
 /// # Errors
 ///
 /// [`Locked`](ErrorKind::Locked) if the log is open;
-/// [`Corrupt`](ErrorKind::Corrupt) if nothing that makes a log is left; otherwise as [`verify`],
-/// and [`StorageFull`](ErrorKind::StorageFull).
+/// [`Corrupt`](ErrorKind::Corrupt) if nothing that makes a log is left, or no number for what is to
+/// be written; otherwise as [`verify`], and [`StorageFull`](ErrorKind::StorageFull).
 ///
 /// # Examples
 ///
@@ -183,6 +185,7 @@ pub fn repair(path: impl AsRef<Path>, options: &RepairOptions) -> Result<RepairR
     let mut look = look(&dir)?;
     if options.keep == Keep::Prefix {
         look.plan.keep_prefix();
+        look.report.end = look.plan.end();
         look.report.plan = look.plan.steps();
     }
     let set_aside = match look.plan.is_empty() {
@@ -269,7 +272,7 @@ fn look(dir: &Dir) -> Result<Look> {
         }
     };
     report.start = plan.manifest.start_offset;
-    report.end = plan.parts.last().map_or(report.start, |part| part.end());
+    report.end = plan.end();
     report.segments = plan.parts.len() as u64;
     report.plan = plan.steps();
     Ok(Look { report, plan, manifest: survey.manifest })

@@ -75,6 +75,11 @@ impl Plan {
         keeps && self.aside.is_empty() && self.standing == Standing::Right
     }
 
+    /// Where the log ends then.
+    pub(super) fn end(&self) -> Offset {
+        self.parts.last().map_or(self.manifest.start_offset, Part::end)
+    }
+
     /// Ends the log in front of the first record that is lost. What lies below its start was
     /// deleted: it cannot be lost.
     pub(super) fn keep_prefix(&mut self) {

@@ -54,7 +54,8 @@ impl VerifyReport {
         self.start
     }
 
-    /// Where the log ends, or would after a repair.
+    /// Where the log ends, or would after a repair; with [`Keep::Prefix`](crate::Keep::Prefix) in
+    /// front of the first loss.
     #[must_use]
     pub fn end_offset(&self) -> Offset {
         self.end

@@ -35,7 +35,8 @@ pub(super) enum Found<'a> {
         header: FrameHeader,
         body: &'a [u8],
     },
-    /// What a frame behind the first damage says was durable, wherever it lies: opening goes by it.
+    /// What a frame behind the first damage says was durable, wherever it lies, or one that covers
+    /// more than belongs there: opening goes by it.
     Mark(Offset),
     /// The offsets that are missing at a position.
     Flaw {
@@ -70,22 +71,24 @@ pub(super) fn walk(
         let (damage, resumed) = match scan.step()? {
             Step::End => return Ok(()),
             Step::Frame { position, header } => {
-                let sound = admit(&stretch, position, &header, since);
-                let sound = match sound {
+                let sound = match admit(&stretch, position, &header, since) {
                     Ok(()) => scan.body(position, &header)?,
                     Err(why) => Err(why),
                 };
-                match sound.and_then(|body| check_records(body, &header).map(|()| body)) {
-                    Ok(body) => {
+                let sound = sound.and_then(|body| check_records(body, &header).map(|()| body));
+                let why = match sound {
+                    Ok(body) if stays_inside(&stretch, position, &header) => {
                         show(Found::Frame { position, header, body })?;
                         (since, expected) = (header.appended_at, header.end_offset());
                         continue;
                     }
-                    Err(why) => {
-                        let damage = Damage { position, offset: header.base_offset, why };
-                        (damage, None)
+                    Ok(_) => {
+                        show(Found::Mark(header.durable_mark()))?;
+                        DecodeError::Malformed("a frame reaches past the end of its segment")
                     }
-                }
+                    Err(why) => why,
+                };
+                (Damage { position, offset: header.base_offset, why }, None)
             }
             Step::Damage(damage) => (damage, Some(())),
         };
@@ -151,12 +154,15 @@ fn admit(
     if header.appended_at < since {
         return Err(DecodeError::Malformed("a frame is older than the one before"));
     }
+    Ok(())
+}
+
+/// Whether a frame covers no offsets behind the end, unless it is the last.
+fn stays_inside(stretch: &Stretch, position: u64, header: &FrameHeader) -> bool {
     let is_last = position.saturating_add(header.frame_len()) == stretch.end_position;
     match stretch.end {
-        Some(end) if header.base_offset >= end || (header.end_offset() > end && !is_last) => {
-            Err(DecodeError::Malformed("a frame reaches past the end of its segment"))
-        }
-        _ => Ok(()),
+        Some(end) => header.base_offset < end && (header.end_offset() <= end || is_last),
+        None => true,
     }
 }
 

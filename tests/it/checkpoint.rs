@@ -195,6 +195,63 @@ fn a_checkpoint_of_a_twin_is_told_apart() {
     check_copy(&storage, &log);
 }
 
+/// A log in one large segment.
+fn large(storage: &Arc<MemoryStorage>, now: i64) -> Log {
+    let clock = Arc::new(ManualClock::at(secs(now)));
+    tiny(storage.clone()).segment_bytes(1 << 20).clock(clock).open(DIR).unwrap()
+}
+
+/// The files of a log with ten records of one length, behind a longer one than is read at once, and
+/// of a checkpoint of it with twenty.
+fn ten_and_a_checkpoint_of_twenty() -> (Image, Image) {
+    let storage = Arc::new(MemoryStorage::new());
+    let log = large(&storage, 1000);
+    log.append(vec![b'x'; 300 << 10]).unwrap();
+    append_all(&log, &records(10..20));
+    let ten = Image::of(&*storage);
+    append_all(&log, &records(20..30));
+    log.checkpoint(TARGET).unwrap();
+    (ten, Image::of_dir(&*storage, Path::new(TARGET)))
+}
+
+/// It goes on in the same segment, with other bytes where the checkpoint has its last ten.
+#[test]
+fn a_log_that_was_put_back_does_not_take_the_place_of_what_it_has_lost() {
+    for count in [0, 5, 10, 15] {
+        let (ten, twenty) = ten_and_a_checkpoint_of_twenty();
+        let storage = Arc::new(ten.storage());
+        twenty.put(&*storage, Path::new(TARGET));
+        let log = large(&storage, 2000);
+        append_all(&log, &records(50..50 + count));
+        if count == 0 {
+            log.checkpoint(TARGET).unwrap();
+            check_copy(&storage, &log);
+            continue;
+        }
+        let error = log.checkpoint(TARGET).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{count}: {error}");
+        assert!(error.to_string().contains("different ways"), "{count}: {error}");
+        assert!(Image::of_dir(&*storage, Path::new(TARGET)) == twenty, "{count}");
+        assert_eq!(open_at(&storage, TARGET).unwrap().end_offset(), at(21));
+        let elsewhere = log.checkpoint("/elsewhere").unwrap();
+        assert_eq!(elsewhere, log.end_offset());
+    }
+}
+
+/// A log that has nothing of its own yet, and then grows, is followed.
+#[test]
+fn a_log_that_was_put_back_is_followed_from_there() {
+    let (ten, twenty) = ten_and_a_checkpoint_of_twenty();
+    let storage = Arc::new(ten.storage());
+    twenty.put(&*storage, Path::new(TARGET));
+    let log = large(&storage, 2000);
+    for round in 0..4 {
+        log.checkpoint(TARGET).unwrap();
+        check_copy(&storage, &log);
+        append_all(&log, &records(50 + 7 * round..57 + 7 * round));
+    }
+}
+
 /// Nothing done to the copy changes the log, although they share files.
 #[test]
 fn the_copy_and_the_log_go_their_own_ways() {

@@ -246,6 +246,34 @@ fn what_is_set_aside_is_what_was_there() {
     assert_eq!(rows(&tiny(Arc::new(storage)).open(DIR).unwrap()).len(), all.len() - 1);
 }
 
+/// Every number is taken up to the highest.
+#[test]
+fn what_was_set_aside_before_is_never_replaced() {
+    let (image, all) = world(End::Closed);
+    let name = image.segments()[1].clone();
+    let mut damaged = image.clone();
+    damaged.bytes(&name)[130] ^= 4;
+    let aside = |number: u64| Path::new(DIR).join(format!("damaged-{number}"));
+    let before = Image(BTreeMap::from([(name, b"kept".to_vec())]));
+    for last in [u64::MAX - 1, u64::MAX] {
+        let storage = damaged.storage();
+        before.put(&storage, &aside(last));
+        let options = RepairOptions::new().storage(Arc::new(storage.clone()));
+        let repaired = stratalog::repair(DIR, &options);
+        assert!(Image::of_dir(&storage, &aside(last)) == before);
+        if last < u64::MAX {
+            assert_eq!(repaired.unwrap().set_aside(), Some(aside(last + 1).as_path()));
+            let log = tiny(Arc::new(storage)).open(DIR).unwrap();
+            assert_eq!(rows(&log).len(), all.len() - 1);
+        } else {
+            let error = repaired.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert_eq!(error.path(), Some(aside(last).as_path()), "{error}");
+            assert!(Image::of(&storage) == damaged, "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_prefix_ends_in_front_of_the_first_loss() {
     let (image, all) = world(End::Closed);
@@ -260,6 +288,8 @@ fn a_prefix_ends_in_front_of_the_first_loss() {
             assert!(!report.found().is_sound());
             let log = tiny(Arc::new(storage.clone())).open(DIR).unwrap();
             assert_eq!(log.end_offset(), offset, "{report}");
+            assert_eq!(report.found().end_offset(), offset, "{report}");
+            assert_eq!(report.found().segments(), image.segments().len() as u64, "{report}");
             let prefix: Rows = all.clone().into_iter().filter(|(at, _)| *at < offset).collect();
             assert_eq!(rows(&log), prefix);
             assert_eq!(log.append("next").unwrap(), offset);

@@ -91,6 +91,34 @@ fn a_mark_in_a_frame_without_its_body_makes_what_is_before_it_damage() {
     assert_eq!(report.damage()[0].offsets.start, at(1), "{report}");
 }
 
+/// The only frame that says what was durable covers more than its segment does.
+#[test]
+fn a_mark_in_a_frame_that_reaches_too_far_makes_what_is_before_it_damage() {
+    let (one, mut damaged) = segment(1, 0, &VALUES[..3]);
+    flip(&mut damaged, position(2) + 42);
+    let mut far = forge::segment(2, 3);
+    far.extend(forge::frame_of(3, 5, b"\0\x05third"));
+    far.extend([0; 8]);
+    let rows = [
+        Row { id: 1, base: 0, end: 3, byte_len: position(3), state: WRITTEN },
+        Row { id: 2, base: 3, end: 4, byte_len: far.len() as u64, state: WRITTEN },
+    ];
+    let image = image(OPEN, &rows, &[(one, damaged), (forge::segment_name(2, 3), far)]);
+    let report = check_refused(&image, &["zeroth", "first", "third"].map(str::as_bytes));
+    assert_eq!(report.damage()[0].offsets, at(2)..at(3), "{report}");
+}
+
+/// A torn tail behind it changes nothing about that.
+#[test]
+fn a_manifest_that_goes_on_inside_a_frame_is_damage() {
+    let (name, mut bytes) = segment(1, 0, &VALUES);
+    flip(&mut bytes, position(3) + 42);
+    let row = Row { id: 1, base: 0, end: 0, byte_len: position(1) + 8, state: ACTIVE };
+    let image = image(OPEN, &[row], &[(name, bytes)]);
+    let report = check_refused(&image, &VALUES[..3]);
+    assert!(report.damage()[0].what.contains("another offset"), "{report}");
+}
+
 /// Beside damage nothing is recovered, so what would have been a torn tail is missing too.
 #[test]
 fn beside_damage_all_that_the_manifest_names_is_looked_for() {

@@ -4,6 +4,7 @@ use crate::support::append_all;
 use crate::support::assert_kind;
 use crate::support::at;
 use crate::support::clock::ManualClock;
+use crate::support::compaction::pair;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -23,10 +24,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
 use stratalog::{
-    Durability, ErrorKind, Keep, Log, Options, RepairOptions, RepairReport, Seek, VerifyOptions,
-    VerifyReport,
+    Compaction, Durability, ErrorKind, Keep, Log, Options, Record, RepairOptions, RepairReport,
+    Seek, VerifyOptions, VerifyReport,
 };
 
 fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
@@ -349,6 +351,104 @@ fn verifying_holds_frames_against_the_time_that_the_manifest_states() {
     assert!(report.is_sound(), "{report}");
 }
 
+/// Compaction leaves a segment without records in front.
+#[test]
+fn what_holds_no_record_is_no_loss() {
+    let storage = MemoryStorage::new();
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    let log = tiny(Arc::new(storage.clone())).compaction(compaction).open(DIR).unwrap();
+    for key in ["a", "b", "c"] {
+        log.append(pair(key, 1)).unwrap();
+        log.append(Record::tombstone(key)).unwrap();
+    }
+    log.roll().unwrap();
+    for key in ["d", "e", "f"] {
+        log.append(Record::new(vec![b'v'; 480]).key(key)).unwrap();
+    }
+    log.roll().unwrap();
+    log.compact().unwrap();
+    let (before, end) = (read_rows(&log).unwrap(), log.end_offset());
+    log.close().unwrap();
+    drop(log);
+    let image = Image::of(&storage);
+    let hole = image.segments()[0].clone();
+    assert_eq!((image.0[&hole].len(), before.len()), (72, 3));
+    let mut flipped = image.clone();
+    flipped.bytes(&hole)[70] ^= 1;
+    let mut missing = image.clone();
+    missing.0.remove(&hole);
+    for damaged in [flipped, missing] {
+        for keep in [Keep::Prefix, Keep::Readable] {
+            let storage = place(&damaged);
+            let report = repair(&storage, keep);
+            assert_eq!(report.found().damage().len(), 1, "{report}");
+            assert!(report.found().damage()[0].offsets.is_empty(), "{report}");
+            let log = tiny(storage).open(DIR).unwrap();
+            assert_eq!(read_rows(&log).unwrap(), before, "{report}");
+            assert_eq!((log.start_offset(), log.end_offset()), (at(0), end), "{report}");
+        }
+    }
+}
+
+/// The last frame says that the one before was durable, and is torn itself; that one is damaged.
+#[test]
+fn no_offset_that_a_mark_proves_durable_is_given_out_again() {
+    let machine = FaultyStorage::memory();
+    let log = tiny(machine.process()).segment_bytes(1 << 20).open(DIR).unwrap();
+    append_all(&log, &records(0..20));
+    let before = read_rows(&log).unwrap();
+    machine.kill();
+    drop(log);
+    let mut image = Image::of(&*machine.process());
+    assert!(flip_value(&mut image, 18) && flip_value(&mut image, 19));
+    assert_kind(image.open(), ErrorKind::Corrupt);
+    let storage = place(&image);
+    let report = repair(&storage, Keep::Readable);
+    let lost: Vec<_> = report.found().damage().iter().map(|one| one.offsets.clone()).collect();
+    assert_eq!((lost, report.found().end_offset()), (vec![at(18)..at(19)], at(19)), "{report}");
+    let log = tiny(storage).open(DIR).unwrap();
+    assert_eq!(read_rows(&log).unwrap(), before[..18], "{report}");
+    assert_eq!(log.append("next").unwrap(), at(19), "{report}");
+    // Who asks for a prefix wants no hole.
+    let storage = place(&image);
+    repair(&storage, Keep::Prefix);
+    assert_eq!(tiny(storage).open(DIR).unwrap().append("next").unwrap(), at(18));
+}
+
+/// Of the frame with the mark the header is left, of what is before it nothing.
+#[test]
+fn what_a_mark_proves_is_lost_though_no_frame_is_left_in_between() {
+    let mark = |mark: u64| {
+        let mut bytes = forge::segment(1, 0);
+        bytes.extend(forge::frame(0, b"x"));
+        bytes.extend([0xff; 64]);
+        bytes.extend(&forge::frame_at(500, mark, 1, &[0, 1, b'x'])[..40]);
+        bytes.extend([0xff; 8]);
+        let row = forge::Row {
+            id: 1,
+            base: 0,
+            end: 0,
+            byte_len: forge::HEADER_LEN,
+            state: forge::ACTIVE,
+        };
+        Image(BTreeMap::from([
+            (forge::segment_name(1, 0), bytes),
+            ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+        ]))
+    };
+    // No segment has more offsets than the last of these.
+    for (stated, end) in
+        [(5, 5), (u64::from(u32::MAX), u32::MAX.into()), (1 << 40, u32::MAX.into())]
+    {
+        assert_kind(mark(stated).open(), ErrorKind::Corrupt);
+        let storage = place(&mark(stated));
+        let report = repair(&storage, Keep::Readable);
+        let lost: Vec<_> = report.found().damage().iter().map(|one| one.offsets.clone()).collect();
+        assert_eq!(lost, [at(1)..at(end)], "{report}");
+        assert_eq!(tiny(storage).open(DIR).unwrap().append("next").unwrap(), at(end), "{report}");
+    }
+}
+
 /// A look at everything lists the directory once.
 fn looks(machine: &FaultyStorage) -> (u64, stratalog::Result<VerifyReport>) {
     machine.forget_calls();
@@ -373,6 +473,38 @@ fn what_cannot_be_read_is_read_once() {
     assert_eq!((looks_taken, report.unwrap().is_sound()), (2, true));
 }
 
+/// A copy with zeros in the place of what cannot be read is what a repair takes.
+#[test]
+fn what_cannot_be_read_is_no_damage_until_it_is_copied() {
+    let storage = MemoryStorage::new();
+    let log = tiny(Arc::new(storage.clone())).segment_bytes(8 << 10).open(DIR).unwrap();
+    append_all(&log, &records(0..300));
+    let before = read_rows(&log).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let mut image = Image::of(&storage);
+    let name = image.segments()[1].clone();
+    let machine = FaultyStorage::over(storage);
+    for name in [&*name, "MANIFEST"] {
+        machine.inject(Fault::new(Op::Read, io::ErrorKind::Other).on(name).forever());
+        let path = Path::new(DIR).join(name);
+        let (_, verified) = looks(&machine);
+        for error in [verified.unwrap_err(), repair_machine(&machine).unwrap_err()] {
+            assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(&*path)), "{error}");
+        }
+        machine.heal();
+        assert!(Image::of(&*machine.process()) == image, "{name}");
+    }
+    image.bytes(&name)[4096..].fill(0);
+    let storage = place(&image);
+    let report = repair(&storage, Keep::Readable);
+    let left = read_rows(&tiny(storage).open(DIR).unwrap()).unwrap();
+    let is_told = |offset| report.found().damage().iter().any(|one| one.offsets.contains(&offset));
+    let expected = (0..).zip(before).filter(|(offset, _)| !is_told(at(*offset)));
+    assert_eq!(left, expected.map(|(_, row)| row).collect::<Vec<_>>(), "{report}");
+    assert!((200..300).contains(&left.len()), "{report}");
+}
+
 /// The file that could not be read was removed meanwhile, while it was open here.
 #[test]
 fn what_cannot_be_read_of_a_log_that_changes_is_looked_at_again() {
@@ -392,4 +524,47 @@ fn what_cannot_be_read_of_a_log_that_changes_is_looked_at_again() {
     let report = stratalog::verify(DIR, &options).unwrap();
     assert!(storage.has_acted() && report.is_sound(), "{report}");
     assert_eq!(report.start_offset(), at(15), "{report}");
+}
+
+/// The kernel shows a write that is under way in pieces.
+#[test]
+fn a_frame_that_is_being_written_is_no_damage() {
+    let row =
+        forge::Row { id: 1, base: 0, end: 0, byte_len: forge::HEADER_LEN, state: forge::ACTIVE };
+    // The file is opened for its header, for all that is in it, and for what is behind the end
+    // that the manifest states, if something is.
+    for (count, opens) in [(0, 2), (2, 3)] {
+        let (name, bytes) = forged(1, 0, count);
+        let end = bytes.len() as u64;
+        let image = Image(BTreeMap::from([
+            (name, bytes),
+            ("MANIFEST".to_owned(), forge::manifest(forge::OPEN, 0, &[row])),
+        ]));
+        let frame = forge::frame(count, &[b'x'; 100]);
+        for (opened, len) in
+            (0..opens).flat_map(|opened| (1..=frame.len()).map(move |n| (opened, n)))
+        {
+            let storage = HookStorage::default();
+            image.put(&storage, Path::new(DIR));
+            let (writer, part) = (storage.clone(), frame[..len].to_vec());
+            on_open(storage.clone(), opened, move || {
+                let path = Path::new(DIR).join(forge::segment_name(1, 0));
+                let file = writer.open(&path, OpenMode::Write).unwrap();
+                file.write_at(&part, end).unwrap();
+            });
+            let options = VerifyOptions::new().storage(Arc::new(storage.clone()));
+            let report = stratalog::verify(DIR, &options).unwrap();
+            assert!(storage.has_acted(), "{opened}");
+            assert!(report.is_sound(), "{len} bytes, open {opened}: {report}");
+        }
+    }
+}
+
+/// Acts before a segment is opened, when that has been done so often.
+fn on_open(storage: HookStorage, times: usize, act: impl FnOnce() + Send + 'static) {
+    let next = storage.clone();
+    storage.before(Op::Open, ".log", move || match times {
+        0 => act(),
+        _ => on_open(next, times - 1, act),
+    });
 }
