@@ -15,7 +15,8 @@
 //! appended after it; and one with a later time than an older one behind its end was. A replica's
 //! times and holes are those of another log, and both may come behind a truncation. So they decide
 //! only where nothing else is to be had, and the report says so if the files of both lives are
-//! there. What is left is ambiguous: nothing is cut then, and the report says so.
+//! there. What is left is ambiguous: nothing is cut then but what it begins inside of, which had
+//! ended there either way, and the report says so.
 //!
 //! What no segment tells: a truncation after which nothing was appended, and a start inside the
 //! first segment.
@@ -87,7 +88,9 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
             let log_end = live.last().map_or(end, |last| last.end);
             ambiguous.push(link.base..log_end.max(end));
         }
-        let is_part = live.iter().any(|old| old.base < end && old.end > end);
+        // What it begins inside of had ended there, and says nothing of how far it was to go.
+        let mut inputs = live.iter().filter(|old| old.base >= link.base);
+        let is_part = inputs.any(|old| old.base < end && old.end > end);
         let is_nothing = end == link.base || (link.times.is_none() && has(&live, link.base));
         if is_part || is_nothing {
             // It was not finished, and what it is made of is there.
@@ -234,5 +237,21 @@ mod tests {
         let output = Link { has_holes: true, ..link(4, (15, 18), 1, (5, 6)) };
         let live = [(1, 0, 15), (4, 15, 18), (3, 18, 25)];
         check(&[a, behind, output], &live, &[(15, 25)]);
+    }
+
+    /// Compaction begins at boundaries: one that begins inside another and ends in front of its end
+    /// was not left unfinished.
+    #[test]
+    fn what_begins_inside_a_truncated_segment_stays() {
+        let live = [(1, 0, 15), (4, 15, 18), (3, 18, 25)];
+        let a = link(1, (0, 30), 0, (1, 9));
+        let c = Link { has_holes: true, ..link(3, (18, 25), 2, (10, 12)) };
+        let output = link(4, (15, 18), 1, (9, 10));
+        check(&[a, c, output], &live, &[(18, 30), (15, 25)]);
+        let earlier = [link(3, (18, 25), 2, (3, 4)), link(4, (15, 18), 1, (2, 3))];
+        check(&[a, earlier[0], earlier[1]], &live, &[(18, 30), (15, 25)]);
+        let [a, c, output] =
+            [a, c, output].map(|link| Link { times: a.times, has_holes: false, ..link });
+        check(&[a, c, output], &live, &[(18, 30), (15, 25)]);
     }
 }
