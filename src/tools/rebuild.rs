@@ -20,6 +20,7 @@ use crate::tools::plan::Standing;
 use crate::tools::report::Damage;
 use crate::tools::report::VerifyReport;
 use crate::tools::survey::Content;
+use crate::tools::survey::Flaw;
 use crate::tools::survey::SegmentFile;
 use crate::tools::survey::Survey;
 use crate::tools::survey::examine;
@@ -76,6 +77,12 @@ impl Seen<'_> {
         })?;
         let stretch = Stretch { end_position, end: Some(end), ..whole };
         self.content = examine(dir, &self.file.name, stretch)?;
+        // Behind the last sound frame that is left, there was more up to there.
+        let Content { end_position: position, end: from, .. } = self.content;
+        if from < end {
+            let what = "records are damaged in front of where the log was truncated".to_owned();
+            self.content.flaws.push(Flaw { position, offsets: from..end, what });
+        }
         Ok(())
     }
 }

@@ -29,13 +29,13 @@ use stratalog::{
     VerifyReport,
 };
 
-fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
+pub(crate) fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
     let options = RepairOptions::new().storage(Arc::clone(storage)).keep(keep);
     stratalog::repair(DIR, &options).unwrap()
 }
 
 /// The storage of an image, to be repaired and opened.
-fn place(image: &Image) -> Arc<dyn Storage> {
+pub(crate) fn place(image: &Image) -> Arc<dyn Storage> {
     Arc::new(image.storage())
 }
 
@@ -67,7 +67,7 @@ fn damage_below_the_start_does_not_end_a_prefix() {
 }
 
 /// Damages the frame of one record; `false` if its file has gone.
-fn flip_value(image: &mut Image, offset: u64) -> bool {
+pub(crate) fn flip_value(image: &mut Image, offset: u64) -> bool {
     for bytes in image.0.iter_mut().filter(|(name, _)| name.ends_with(".log")).map(|(_, b)| b) {
         let mut position = 72;
         while position + 40 <= bytes.len() && bytes[position + 36] == 1 {
