@@ -54,6 +54,14 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    /// Where it ended at least: what a durable mark behind damage covers was there.
+    fn end(&self) -> Offset {
+        let Content { end, mark, flaws, .. } = &self.content;
+        let told = flaws.last().map_or(*end, |flaw| flaw.offsets.end);
+        let most = Offset::new(self.base.get().saturating_add(SEGMENT_OFFSETS_MAX));
+        told.min(*mark).min(most).max(*end)
+    }
+
     /// Leaves out what does not belong to the log any more.
     fn end_at(&mut self, dir: &Dir, end: Offset) -> Result<()> {
         if end >= self.content.end {
@@ -217,7 +225,7 @@ fn link(id: u64, seen: &Seen<'_>) -> Link {
     Link {
         id,
         base: seen.base,
-        end: seen.content.end,
+        end: seen.end(),
         previous: seen.file.header.map(|header| header.previous_id),
         times: seen.content.times,
         // A hole where something is damaged says nothing.

@@ -270,7 +270,7 @@ fn a_damaged_header_in_front_of_a_large_record_costs_nothing() {
 }
 
 /// A segment with a record in each frame.
-fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
+pub(crate) fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
     let mut bytes = forge::segment(id, base);
     for offset in base..base + count {
         bytes.extend(forge::frame(offset, b"x"));
@@ -279,7 +279,9 @@ fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
 }
 
 /// Repairs these segments, which have no manifest; gives the offsets that are there and the next.
-fn rebuilt<const N: usize>(files: [(String, Vec<u8>); N]) -> (Vec<u64>, u64, RepairReport) {
+pub(crate) fn rebuilt<const N: usize>(
+    files: [(String, Vec<u8>); N],
+) -> (Vec<u64>, u64, RepairReport) {
     let storage = place(&Image(BTreeMap::from(files)));
     let report = repair(&storage, Keep::Readable);
     let log = tiny(storage).open(DIR).unwrap();
