@@ -8,6 +8,10 @@
 //! frame that agrees is enough for those. What the header of a frame leads to, which may be damaged
 //! too, is less: then two frames have to agree. Of a lone frame its place has to vouch for its
 //! offset, at which the segment begins; its append time may be wrong.
+//!
+//! A record may hold frames of other segments. So nothing is looked for inside a frame that is
+//! sound, and what agrees with the frame in the first place is right. Where that one is damaged,
+//! which may be what held them, the last frames that agree are: they lie outside of it.
 
 use crate::error::Result;
 use crate::format::bytes;
@@ -26,14 +30,18 @@ use crate::storage::Dir;
 use crate::storage::Handle;
 use crate::storage::OpenMode;
 use crate::units::Offset;
+use std::collections::BTreeSet;
 
-/// How far into the file a frame is looked for; many frames fit into that.
-const LOOK_BYTES: u64 = 1 << 20;
+const STEP: usize = 8;
+const _: () = assert!(STEP as u64 == ALIGNMENT);
 
-/// How many bytes of bodies are checked at most, besides the first.
-const CHECK_BYTES: u64 = 16 << 20;
+/// How many places are tried that may begin a frame.
+const TRIES: u32 = 1 << 17;
 
-/// How much of a body is read at a time.
+/// No more bodies are checked when this many bytes have been in vain.
+const VAIN_BYTES: u64 = 16 << 20;
+
+/// How much is read at a time.
 const PIECE_BYTES: u64 = 256 << 10;
 
 /// No index is longer: the header, and an entry an interval.
@@ -78,40 +86,86 @@ fn has_frame(file: &Handle, seed: u32, base: Offset) -> Result<bool> {
 
 /// The seed that the frames lead to.
 fn search(file: &Handle, base: Offset) -> Result<Option<u32>> {
-    let len = file.size()?.min(LOOK_BYTES);
-    let mut block = vec![0; usize::try_from(len).unwrap_or_default()];
-    let read = file.read(&mut block, 0)?;
-    block.truncate(read);
-    let mut left = CHECK_BYTES;
-    let mut seeds: Vec<u32> = Vec::new();
-    let mut lone = None;
-    let step = usize::try_from(ALIGNMENT).unwrap_or(8);
-    for (nth, bytes) in block.windows(FRAME_HEADER_LEN).step_by(step).enumerate() {
-        if !FrameHeader::may_begin(bytes, base) {
-            continue;
-        }
-        let Some(seed) = seed_of(bytes) else { continue };
-        let Ok(header) = FrameHeader::decode(bytes, seed) else { continue };
-        let is_first = nth * step == SEGMENT_HEADER_LEN && header.base_offset == base;
-        let body_len = u64::from(header.body_len);
-        if !is_first {
-            if body_len > left {
-                continue;
-            }
-            left -= body_len;
-        }
-        if !has_body(file, (nth * step) as u64, &header)? {
-            continue;
+    let mut headers = Headers { file, base, block: Vec::new(), start: 0, tries: TRIES };
+    let mut position = SEGMENT_HEADER_LEN as u64;
+    let mut left = VAIN_BYTES;
+    let (mut first, mut agreed, mut seeds) = (None, None, BTreeSet::new());
+    while let Some((found, header, seed)) = headers.next_from(position)? {
+        if first == Some(seed) {
+            return Ok(first);
         }
         if seeds.contains(&seed) {
-            return Ok(Some(seed));
+            agreed = Some(seed);
         }
-        seeds.push(seed);
-        if is_first {
-            lone = Some(seed);
+        position = found + ALIGNMENT;
+        if left == 0 {
+            continue;
+        }
+        if has_body(file, found, &header)? {
+            position = found + header.frame_len();
+            seeds.insert(seed);
+            if found == SEGMENT_HEADER_LEN as u64 && header.base_offset == base {
+                first = Some(seed);
+            }
+        } else {
+            left = left.saturating_sub(header.body_len.into());
         }
     }
-    Ok(lone)
+    Ok(agreed.or(first))
+}
+
+/// What may be the headers of frames, in the order of a file.
+struct Headers<'a> {
+    file: &'a Handle,
+    /// No frame has a lower offset.
+    base: Offset,
+    /// What was read last, and from where.
+    block: Vec<u8>,
+    start: u64,
+    tries: u32,
+}
+
+impl Headers<'_> {
+    /// The next one from a position on, and the seed it leads to.
+    fn next_from(&mut self, mut position: u64) -> Result<Option<(u64, FrameHeader, u32)>> {
+        loop {
+            let place = usize::try_from(position - self.start).unwrap_or(usize::MAX);
+            let read = self.block.get(place..).filter(|read| read.len() >= FRAME_HEADER_LEN);
+            let Some(read) = read else {
+                if !self.read(position)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            for bytes in read.windows(FRAME_HEADER_LEN).step_by(STEP) {
+                if FrameHeader::may_begin(bytes, self.base) {
+                    if self.tries == 0 {
+                        return Ok(None);
+                    }
+                    self.tries -= 1;
+                    if let Some((header, seed)) = led_to(bytes) {
+                        return Ok(Some((position, header, seed)));
+                    }
+                }
+                position += ALIGNMENT;
+            }
+        }
+    }
+
+    /// Reads from a position on. Gives whether there is enough for a header.
+    fn read(&mut self, position: u64) -> Result<bool> {
+        self.block.resize(usize::try_from(PIECE_BYTES).unwrap_or_default(), 0);
+        let read = self.file.read(&mut self.block, position)?;
+        self.block.truncate(read);
+        self.start = position;
+        Ok(read >= FRAME_HEADER_LEN)
+    }
+}
+
+/// The header that these bytes are if they are one, and its seed.
+fn led_to(bytes: &[u8]) -> Option<(FrameHeader, u32)> {
+    let seed = seed_of(bytes)?;
+    Some((FrameHeader::decode(bytes, seed).ok()?, seed))
 }
 
 /// Whether the body of a frame is what its header says. It may be long: it is read in pieces.

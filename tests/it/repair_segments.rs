@@ -14,6 +14,7 @@ use crate::support::image::Image;
 use crate::support::image::read_rows;
 use crate::support::image::tiny;
 use crate::support::records;
+use crate::support::replica::Wire;
 use std::sync::Arc;
 use stratalog::storage::MemoryStorage;
 use stratalog::{Keep, Log, Offset, Options, Record, RepairReport, Seek};
@@ -123,12 +124,87 @@ fn a_damaged_seed_in_front_of_a_large_record_costs_nothing() {
     }
 }
 
-/// One sector takes the header and the begin of the first record, and the next is far away.
+/// One sector takes the header and the begin of the first record, and others are far away, or one
+/// is longer than what is read of bodies in vain.
 #[test]
 fn a_bad_first_sector_costs_the_first_record_alone() {
-    let all = vec![Record::new(vec![b'x'; 2 << 20]); 5];
-    let image = segment_of(&all, |bytes| bytes[..512].fill(0xee));
-    let (left, report) = repaired(&image);
-    let offsets: Vec<_> = left.into_iter().map(|(offset, _)| offset).collect();
-    assert_eq!(offsets, [at(1), at(2), at(3), at(4)], "{report}");
+    for lens in [[2 << 20, 1, 1], [1 << 10, 17 << 20, 1]] {
+        let all = lens.map(|len| Record::new(vec![b'x'; len]));
+        let image = segment_of(&all, |bytes| bytes[..512].fill(0xee));
+        for image in each_way(&image) {
+            let (left, report) = repaired(&image);
+            let offsets: Vec<_> = left.into_iter().map(|(offset, _)| offset).collect();
+            assert_eq!(offsets, [at(1), at(2)], "{report}");
+        }
+    }
+}
+
+/// A value with frames of another segment, and with some on their way to another log.
+fn nested() -> Record<'static> {
+    // In front of it there are the header of a frame, flags, a length: the next 5 bytes align it.
+    let mut value = vec![b'v'; 5];
+    value.extend(forge::frame(1, b"evil"));
+    value.extend(forge::frame(2, b"evil"));
+    let wire = [Wire::values(1, 0, &[b"evil"]), Wire::values(2, 0, &[b"evil"])];
+    value.extend(wire.iter().flat_map(Wire::bytes));
+    Record::new(value)
+}
+
+#[test]
+fn frames_in_a_value_do_not_become_records() {
+    let mut all = vec![nested()];
+    all.extend(records(1..20));
+    let whole = segment_of(&all, |_| ());
+    let expected = repaired(&whole).0;
+    assert_eq!(expected.len(), 20);
+    let seed = segment_of(&all, |bytes| bytes[12] ^= 1);
+    let header = segment_of(&all, |bytes| bytes[..72].fill(0));
+    // And what says that they are a value.
+    let frame = segment_of(&all, |bytes| bytes[..112].fill(0));
+    for (image, from) in [(&whole, 0), (&seed, 0), (&header, 0), (&frame, 1)] {
+        for image in each_way(image) {
+            let (left, report) = repaired(&image);
+            assert!(left == expected[from..], "{from}: {} are left, {report}", left.len());
+        }
+    }
+}
+
+/// Where the frames of a segment begin.
+fn places(bytes: &[u8]) -> Vec<usize> {
+    let (mut place, mut places) = (72, Vec::new());
+    while place + 40 <= bytes.len() && bytes[place + 36] == 1 {
+        let len = u32::from_le_bytes(bytes[place + 4..place + 8].try_into().unwrap());
+        places.push(place);
+        place = (place + 40 + usize::try_from(len).unwrap()).next_multiple_of(8);
+    }
+    places
+}
+
+/// The seed and one frame of a segment without an index are damaged.
+#[test]
+fn frames_tell_the_seed_of_their_own_segment_alone() {
+    const BASE: usize = 8;
+    const TIME: usize = 16;
+    const BODY: usize = 40;
+    let plain = || Record::new("plain");
+    let cases = [
+        ("there is but one", vec![plain()], None),
+        ("the first lies about its time", vec![plain(), plain(), plain()], Some((0, TIME))),
+        ("the last holds others", vec![plain(), plain(), plain(), nested()], Some((0, BASE))),
+        ("it is damaged", vec![plain(), plain(), plain(), nested()], Some((3, BODY))),
+    ];
+    for (what, all, damaged) in cases {
+        let mut image = segment_of(&all, |bytes| {
+            bytes[12] ^= 1;
+            if let Some((nth, at)) = damaged {
+                bytes[places(bytes)[nth] + at] ^= 1;
+            }
+        });
+        image.0.retain(|name, _| !name.ends_with(".index"));
+        let (left, report) = repaired(&image);
+        let lost = damaged.map(|(nth, _)| nth as u64);
+        let expected: Vec<_> = (0..all.len() as u64).filter(|nth| Some(*nth) != lost).collect();
+        let left: Vec<_> = left.into_iter().map(|(offset, _)| offset.get()).collect();
+        assert_eq!(left, expected, "{what}: {report}");
+    }
 }
