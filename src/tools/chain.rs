@@ -5,7 +5,8 @@
 //! one of two things, and they leave different logs:
 //!
 //! - *appended* after a truncation: all that is older and lies at or behind its base is cut off;
-//! - *written by compaction*: it says the same as what it covers, and what lies behind stays.
+//! - *written by compaction*: it says the same as what it covers, and what lies behind stays. It
+//!   takes the place of what it was made of only if it was finished.
 //!
 //! What tells them apart: a segment that names one as its predecessor, inside which it begins, was
 //! appended after a truncation of that one, since compaction begins at boundaries; unless more lies
@@ -37,6 +38,8 @@ pub(super) struct Link {
     pub(super) times: Option<(Timestamp, Timestamp)>,
     /// Whether records were left out by compaction.
     pub(super) has_holes: bool,
+    /// Whether something in it is damaged.
+    pub(super) has_flaws: bool,
 }
 
 /// The segments of the log, in the order of their offsets.
@@ -92,7 +95,8 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
         let mut inputs = live.iter().filter(|old| old.base >= link.base);
         let is_part = inputs.any(|old| old.base < end && old.end > end);
         let is_nothing = end == link.base || (link.times.is_none() && has(&live, link.base));
-        if is_part || is_nothing {
+        let is_torn = link.has_flaws && covers(&live, link.base..end);
+        if is_part || is_nothing || is_torn {
             // It was not finished, and what it is made of is there.
             continue;
         }
@@ -109,6 +113,19 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
 
 fn has(live: &[Link], base: Offset) -> bool {
     live.iter().any(|old| old.base == base && old.end > old.base)
+}
+
+/// Whether segments that begin in this range are there for all of it.
+fn covers(live: &[Link], range: Range<Offset>) -> bool {
+    let behind = live.iter().filter(|old| old.base >= range.start);
+    let mut covered = range.start;
+    for old in behind.take_while(|old| old.base < range.end) {
+        if old.base > covered {
+            return false;
+        }
+        covered = covered.max(old.end);
+    }
+    covered >= range.end
 }
 
 /// Ends the segment that goes on behind `end` there.
@@ -153,6 +170,7 @@ mod tests {
             times: (offsets.1 > offsets.0)
                 .then(|| (Timestamp::from_micros(times.0), Timestamp::from_micros(times.1))),
             has_holes: false,
+            has_flaws: false,
         }
     }
 
@@ -253,5 +271,23 @@ mod tests {
         let [a, c, output] =
             [a, c, output].map(|link| Link { times: a.times, has_holes: false, ..link });
         check(&[a, c, output], &live, &[(18, 30), (15, 25)]);
+    }
+    /// A power cut kept some of an output that was not synced yet: its inputs are all there.
+    #[test]
+    fn a_damaged_output_takes_the_place_of_what_is_missing_alone() {
+        let [a, b, c] = [
+            link(1, (0, 10), 0, (1, 5)),
+            link(2, (10, 20), 1, (5, 7)),
+            link(3, (20, 30), 2, (8, 9)),
+        ];
+        let torn = Link { has_flaws: true, ..link(4, (0, 20), 0, (1, 7)) };
+        check(&[a, b, c, torn], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[(0, 30)]);
+        for left in [[a, c, torn], [b, c, torn]] {
+            check(&left, &[(4, 0, 20), (3, 20, 30)], &[(0, 30)]);
+        }
+        check(&[c, torn], &[(4, 0, 20), (3, 20, 30)], &[]);
+        // What it begins inside of had been truncated.
+        let inside = Link { base: Offset::new(5), ..torn };
+        check(&[a, b, c, inside], &[(1, 0, 5), (4, 5, 20), (3, 20, 30)], &[(5, 30)]);
     }
 }

@@ -230,6 +230,7 @@ fn link(id: u64, seen: &Seen<'_>) -> Link {
         times: seen.content.times,
         // A hole where something is damaged says nothing.
         has_holes: seen.content.has_holes && seen.content.flaws.is_empty(),
+        has_flaws: !seen.content.flaws.is_empty(),
     }
 }
 

@@ -208,3 +208,13 @@ fn frames_tell_the_seed_of_their_own_segment_alone() {
         assert_eq!(left, expected, "{what}: {report}");
     }
 }
+
+/// A run was writing, and the power cut took a page of what it had written.
+#[test]
+fn a_torn_output_does_not_take_the_place_of_what_it_was_made_of() {
+    let (name, mut output) = forged(4, 0, 20);
+    output[72 + 6 * 48 + 41] ^= 1;
+    let files = [forged(1, 0, 10), forged(2, 10, 10), (name, output)];
+    let (offsets, next, report) = rebuilt(files);
+    assert_eq!((offsets, next), ((0..20).collect(), 20), "{report}");
+}
