@@ -19,8 +19,9 @@
 //! there. What is left is ambiguous: nothing is cut then but what it begins inside of, which had
 //! ended there either way, and the report says so.
 //!
-//! What no segment tells: a truncation after which nothing was appended, and a start inside the
-//! first segment.
+//! What no segment tells: a truncation after which nothing was appended, a start inside the first
+//! segment, and where one ended of which compaction left nothing. It is taken to go on to the next
+//! one; the last one ends where it begins.
 
 use crate::units::Offset;
 use crate::units::Timestamp;

@@ -93,6 +93,22 @@ impl Seen<'_> {
         }
         Ok(())
     }
+
+    /// Where no frame tells how far it went, it was taken to go up to the next one.
+    fn stretch_to(&mut self, end: Offset, report: &mut VerifyReport) {
+        let Content { end: told, flaws, rest, .. } = &mut self.content;
+        let offsets = self.base..end;
+        if *told > offsets.start || !flaws.is_empty() {
+            return;
+        }
+        if let Some(rest) = rest.take() {
+            flaws.push(Flaw { offsets, ..rest });
+            return;
+        }
+        let Range { start, end } = offsets;
+        let why = "compaction left none, or a segment is missing";
+        report.notes.push(format!("there are no records from {start} to {end}: {why}"));
+    }
 }
 
 /// Makes a plan from the segments alone; `old` is a manifest that says too little.
@@ -118,8 +134,9 @@ pub(super) fn by_segments(
         let Range { start, end } = range;
         report.notes.push(format!("records from {start} to {end} may have been truncated"));
     }
-    let note = "what only the manifest told is lost: a start inside the first segment, and a \
-                truncation after which nothing was appended";
+    let note = "what only the manifest told is lost: a start inside the first segment, a \
+                truncation after which nothing was appended, and the end of a last segment of \
+                which compaction left nothing";
     report.notes.push(note.to_owned());
     let next = survey.highest_id.saturating_add(ID_MARGIN).saturating_add(1);
     let mut manifest = Manifest {
@@ -171,6 +188,7 @@ fn lay_out(
     for (id, range) in chain.live {
         let Some(seen) = all.get_mut(&id) else { continue };
         seen.end_at(dir, range.end)?;
+        seen.stretch_to(range.end, report);
         let end = parts.last().map_or(range.start, |part| part.row.end_offset);
         if end < range.start && !fill_gap(dir, &mut parts, manifest, end..range.start, report) {
             let first = parts.first().map_or(end, |part| part.row.base_offset);

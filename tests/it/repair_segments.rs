@@ -8,6 +8,7 @@ use crate::repair_review::rebuilt;
 use crate::repair_review::repair;
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::compaction::pair;
 use crate::support::forge;
 use crate::support::image::DIR;
 use crate::support::image::Image;
@@ -16,8 +17,9 @@ use crate::support::image::tiny;
 use crate::support::records;
 use crate::support::replica::Wire;
 use std::sync::Arc;
+use std::time::Duration;
 use stratalog::storage::MemoryStorage;
-use stratalog::{Keep, Log, Offset, Options, Record, RepairReport, Seek};
+use stratalog::{Compaction, Keep, Log, Offset, Options, Record, RepairReport, Seek};
 
 /// The files of a log, without its manifest.
 fn left_of(storage: &MemoryStorage, log: Log) -> Image {
@@ -217,4 +219,45 @@ fn a_torn_output_does_not_take_the_place_of_what_it_was_made_of() {
     let files = [forged(1, 0, 10), forged(2, 10, 10), (name, output)];
     let (offsets, next, report) = rebuilt(files);
     assert_eq!((offsets, next), ((0..20).collect(), 20), "{report}");
+}
+
+fn has_note(report: &RepairReport, what: &str) -> bool {
+    report.found().notes().iter().any(|note| note.contains(what))
+}
+
+/// Nothing says how far it went.
+#[test]
+fn a_last_segment_of_which_compaction_left_nothing_is_in_the_notes() {
+    let storage = MemoryStorage::new();
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    let log = tiny(Arc::new(storage.clone())).compaction(compaction).open(DIR).unwrap();
+    for number in 0..5 {
+        log.append(pair("key", number)).unwrap();
+    }
+    log.append(Record::tombstone("key")).unwrap();
+    log.roll().unwrap();
+    log.compact().unwrap();
+    assert_eq!(log.iter(Seek::Start).unwrap().count(), 0);
+    let image = left_of(&storage, log);
+    let report = repair(&place(&image), Keep::Readable);
+    assert!(has_note(&report, "of which compaction left nothing"), "{report}");
+}
+
+/// A segment of which compaction left nothing does not say where it ends, so it may hide a file
+/// that is missing.
+#[test]
+fn what_may_be_missing_behind_a_hole_is_in_the_notes() {
+    let (offsets, next, report) = rebuilt([forged(1, 0, 10), forged(5, 10, 0), forged(4, 30, 10)]);
+    assert_eq!((offsets, next), ((0..10).chain(30..40).collect(), 40), "{report}");
+    assert!(has_note(&report, "from 10 to 30"), "{report}");
+}
+
+/// And if there had been something in it, it is lost.
+#[test]
+fn a_segment_whose_frames_are_all_damaged_is_no_hole() {
+    let (name, mut bytes) = forged(5, 10, 1);
+    bytes[72 + 41] ^= 1;
+    let (offsets, next, report) = rebuilt([forged(1, 0, 10), (name, bytes), forged(4, 30, 10)]);
+    assert_eq!((offsets, next), ((0..10).chain(30..40).collect(), 40), "{report}");
+    assert!(tells(&report, 10) && tells(&report, 29), "{report}");
 }
