@@ -27,6 +27,9 @@ use crate::units::Offset;
 use crate::units::Timestamp;
 use std::ops::Range;
 
+/// So many offsets a segment has at most.
+pub(super) const SEGMENT_OFFSETS_MAX: u64 = u32::MAX as u64;
+
 /// What is known of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
@@ -75,19 +78,14 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
             let stays = link.previous != Some(0);
             live.retain(|old| stays && old.base < link.base);
             cut(&mut live, link.base);
+            if let Some(last) = live.last_mut().filter(|last| link.previous == Some(last.id)) {
+                last.end = end_before(last, Some(link.base));
+            }
             live.push(link);
             continue;
         }
-        let end = match link.end > link.base {
-            true => link.end,
-            // All its records are gone: it goes on to the next one.
-            false => live
-                .iter()
-                .map(|old| old.base)
-                .filter(|base| *base > link.base)
-                .min()
-                .unwrap_or(link.end),
-        };
+        let bases = live.iter().map(|old| old.base).filter(|base| *base > link.base);
+        let end = end_before(&link, bases.min());
         if kind == Kind::Unknown {
             let log_end = live.last().map_or(end, |last| last.end);
             ambiguous.push(link.base..log_end.max(end));
@@ -127,6 +125,15 @@ fn covers(live: &[Link], range: Range<Offset>) -> bool {
         covered = covered.max(old.end);
     }
     covered >= range.end
+}
+
+/// Where a segment ends in front of where the next one begins: if all its records are gone, there.
+fn end_before(link: &Link, next: Option<Offset>) -> Offset {
+    let reaches = |next: &Offset| next.saturating_since(link.base) <= SEGMENT_OFFSETS_MAX;
+    match link.end > link.base {
+        true => link.end,
+        false => next.filter(reaches).unwrap_or(link.end),
+    }
 }
 
 /// Ends the segment that goes on behind `end` there.

@@ -12,6 +12,7 @@ use crate::storage::OpenMode;
 use crate::tools::assess::correct;
 use crate::tools::chain::Chain;
 use crate::tools::chain::Link;
+use crate::tools::chain::SEGMENT_OFFSETS_MAX;
 use crate::tools::chain::chain;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
@@ -37,9 +38,6 @@ use std::ops::Range;
 
 /// How many ids are left out, since the segments that had the last ones may be gone.
 const ID_MARGIN: u64 = 1 << 20;
-
-/// So many offsets a segment has at most.
-const SEGMENT_OFFSETS_MAX: u64 = u32::MAX as u64;
 
 /// A gap that needs more segments than that was never one of a log.
 const GAP_SEGMENTS_MAX: u64 = 1 << 10;
@@ -103,6 +101,11 @@ impl Seen<'_> {
         }
         if let Some(rest) = rest.take() {
             flaws.push(Flaw { offsets, ..rest });
+            return;
+        }
+        if self.file.size > SEGMENT_HEADER_LEN as u64 {
+            let what = "zeros are where the records were".to_owned();
+            flaws.push(Flaw { position: SEGMENT_HEADER_LEN as u64, offsets, what });
             return;
         }
         let Range { start, end } = offsets;

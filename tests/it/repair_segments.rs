@@ -261,3 +261,52 @@ fn a_segment_whose_frames_are_all_damaged_is_no_hole() {
     assert_eq!((offsets, next), ((0..10).chain(30..40).collect(), 40), "{report}");
     assert!(tells(&report, 10) && tells(&report, 29), "{report}");
 }
+
+/// The segment behind it says where it ended.
+#[test]
+fn a_segment_of_which_compaction_left_nothing_is_no_loss() {
+    let storage = MemoryStorage::new();
+    let compaction = Compaction::new().tombstone_retention(Duration::ZERO);
+    let log = tiny(Arc::new(storage.clone())).compaction(compaction).open(DIR).unwrap();
+    // So large that compaction leaves it alone.
+    log.append(vec![b'x'; 600]).unwrap();
+    log.roll().unwrap();
+    for number in 0..5 {
+        log.append(pair("key", number)).unwrap();
+    }
+    log.append(Record::tombstone("key")).unwrap();
+    log.roll().unwrap();
+    log.compact().unwrap();
+    append_all(&log, &records(7..10));
+    let rows = read_rows(&log).unwrap();
+    assert_eq!(rows.len(), 4);
+    let image = left_of(&storage, log);
+    let holes = image.segments().into_iter().filter(|name| image.0[name].len() == 72);
+    let holes: Vec<_> = holes.collect();
+    assert_eq!(holes.len(), 1, "{image:?}");
+    for keep in [Keep::Readable, Keep::Prefix] {
+        let storage = place(&image);
+        let report = repair(&storage, keep);
+        assert!(!tells(&report, 5) && has_note(&report, "from 1 to 7"), "{report}");
+        let log = tiny(storage).open(DIR).unwrap();
+        assert_eq!(read_rows(&log).unwrap(), rows, "{report}");
+        assert_eq!(log.end_offset(), at(10), "{report}");
+    }
+    // A file of which the disk has kept the length alone was none.
+    let mut zeros = image.clone();
+    zeros.bytes(&holes[0]).resize(500, 0);
+    let report = repair(&place(&zeros), Keep::Readable);
+    assert!(tells(&report, 5), "{report}");
+}
+
+/// No segment has so many offsets, with or without records.
+#[test]
+fn a_segment_without_records_goes_no_farther_than_one_can() {
+    let far = 3 << 32;
+    for (hole, next) in [(5, 4), (3, 4)] {
+        let files = [forged(1, 0, 10), forged(hole, 10, 0), forged(next, far, 2)];
+        let (offsets, next, report) = rebuilt(files);
+        assert_eq!((offsets, next), ((0..10).chain([far, far + 1]).collect(), far + 2), "{report}");
+        assert!(tells(&report, far - 1), "{report}");
+    }
+}
