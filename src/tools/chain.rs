@@ -40,10 +40,16 @@ pub(super) struct Link {
     pub(super) previous: Option<u64>,
     /// Append times of the first and the last record.
     pub(super) times: Option<(Timestamp, Timestamp)>,
-    /// Whether records were left out by compaction.
-    pub(super) has_holes: bool,
-    /// Whether something in it is damaged.
-    pub(super) has_flaws: bool,
+    pub(super) condition: Condition,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Whole,
+    /// Records were left out by compaction.
+    Holes,
+    /// Whatever else it is: holes where something is damaged say nothing.
+    Damaged,
 }
 
 /// The segments of the log, in the order of their offsets.
@@ -94,7 +100,7 @@ pub(super) fn chain(mut links: Vec<Link>) -> Chain {
         let mut inputs = live.iter().filter(|old| old.base >= link.base);
         let is_part = inputs.any(|old| old.base < end && old.end > end);
         let is_nothing = end == link.base || (link.times.is_none() && has(&live, link.base));
-        let is_torn = link.has_flaws && covers(&live, link.base..end);
+        let is_torn = link.condition == Condition::Damaged && covers(&live, link.base..end);
         if is_part || is_nothing || is_torn {
             // It was not finished, and what it is made of is there.
             continue;
@@ -152,7 +158,7 @@ fn kind(link: &Link, live: &[Link]) -> Kind {
     }
     let Some((first, last)) = link.times else { return Kind::Unknown };
     let newest = behind().filter_map(|old| old.times).map(|times| times.1).max();
-    if link.has_holes || newest.is_some_and(|newest| first < newest) {
+    if link.condition == Condition::Holes || newest.is_some_and(|newest| first < newest) {
         let has_both = behind().any(|old| old.base < link.end);
         return if has_both { Kind::Unknown } else { Kind::Compacted };
     }
@@ -164,7 +170,7 @@ fn kind(link: &Link, live: &[Link]) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, chain};
+    use super::{Condition, Link, chain};
     use crate::units::Offset;
     use crate::units::Timestamp;
 
@@ -177,8 +183,7 @@ mod tests {
             previous: Some(previous),
             times: (offsets.1 > offsets.0)
                 .then(|| (Timestamp::from_micros(times.0), Timestamp::from_micros(times.1))),
-            has_holes: false,
-            has_flaws: false,
+            condition: Condition::Whole,
         }
     }
 
@@ -235,7 +240,7 @@ mod tests {
         check(&[a, b, c, inside], &[(1, 0, 10), (2, 10, 15), (4, 15, 18)], &[]);
         let either = link(4, (10, 20), 1, at);
         check(&[a, b, c, either], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[(10, 30)]);
-        let holes = Link { has_holes: true, ..either };
+        let holes = Link { condition: Condition::Holes, ..either };
         check(&[a, b, c, holes], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[(10, 30)]);
         check(&[a, c, holes], &[(1, 0, 10), (4, 10, 20), (3, 20, 30)], &[]);
     }
@@ -245,7 +250,7 @@ mod tests {
     fn a_replica_goes_on_behind_a_truncation_as_it_is_told() {
         let [a, b] = [link(1, (0, 10), 0, (1, 5)), link(2, (10, 20), 1, (5, 9))];
         let earlier = link(3, (15, 18), 2, (6, 7));
-        let holes = Link { has_holes: true, ..link(3, (15, 18), 2, (10, 10)) };
+        let holes = Link { condition: Condition::Holes, ..link(3, (15, 18), 2, (10, 10)) };
         for inside in [earlier, holes] {
             check(&[a, b, inside], &[(1, 0, 10), (2, 10, 15), (3, 15, 18)], &[]);
         }
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn what_was_appended_behind_a_truncation_and_compacted_keeps_what_is_behind_it() {
         let [a, behind] = [link(1, (0, 20), 0, (1, 5)), link(3, (18, 25), 2, (6, 9))];
-        let output = Link { has_holes: true, ..link(4, (15, 18), 1, (5, 6)) };
+        let output = Link { condition: Condition::Holes, ..link(4, (15, 18), 1, (5, 6)) };
         let live = [(1, 0, 15), (4, 15, 18), (3, 18, 25)];
         check(&[a, behind, output], &live, &[(15, 25)]);
     }
@@ -271,13 +276,13 @@ mod tests {
     fn what_begins_inside_a_truncated_segment_stays() {
         let live = [(1, 0, 15), (4, 15, 18), (3, 18, 25)];
         let a = link(1, (0, 30), 0, (1, 9));
-        let c = Link { has_holes: true, ..link(3, (18, 25), 2, (10, 12)) };
+        let c = Link { condition: Condition::Holes, ..link(3, (18, 25), 2, (10, 12)) };
         let output = link(4, (15, 18), 1, (9, 10));
         check(&[a, c, output], &live, &[(18, 30), (15, 25)]);
         let earlier = [link(3, (18, 25), 2, (3, 4)), link(4, (15, 18), 1, (2, 3))];
         check(&[a, earlier[0], earlier[1]], &live, &[(18, 30), (15, 25)]);
         let [a, c, output] =
-            [a, c, output].map(|link| Link { times: a.times, has_holes: false, ..link });
+            [a, c, output].map(|link| Link { times: a.times, condition: Condition::Whole, ..link });
         check(&[a, c, output], &live, &[(18, 30), (15, 25)]);
     }
     /// A power cut kept some of an output that was not synced yet: its inputs are all there.
@@ -288,7 +293,7 @@ mod tests {
             link(2, (10, 20), 1, (5, 7)),
             link(3, (20, 30), 2, (8, 9)),
         ];
-        let torn = Link { has_flaws: true, ..link(4, (0, 20), 0, (1, 7)) };
+        let torn = Link { condition: Condition::Damaged, ..link(4, (0, 20), 0, (1, 7)) };
         check(&[a, b, c, torn], &[(1, 0, 10), (2, 10, 20), (3, 20, 30)], &[(0, 30)]);
         for left in [[a, c, torn], [b, c, torn]] {
             check(&left, &[(4, 0, 20), (3, 20, 30)], &[(0, 30)]);

@@ -11,6 +11,7 @@ use crate::storage::Dir;
 use crate::storage::OpenMode;
 use crate::tools::assess::correct;
 use crate::tools::chain::Chain;
+use crate::tools::chain::Condition;
 use crate::tools::chain::Link;
 use crate::tools::chain::SEGMENT_OFFSETS_MAX;
 use crate::tools::chain::chain;
@@ -249,9 +250,11 @@ fn link(id: u64, seen: &Seen<'_>) -> Link {
         end: seen.end(),
         previous: seen.file.header.map(|header| header.previous_id),
         times: seen.content.times,
-        // A hole where something is damaged says nothing.
-        has_holes: seen.content.has_holes && seen.content.flaws.is_empty(),
-        has_flaws: !seen.content.flaws.is_empty(),
+        condition: match (seen.content.flaws.is_empty(), seen.content.has_holes) {
+            (false, _) => Condition::Damaged,
+            (true, true) => Condition::Holes,
+            (true, false) => Condition::Whole,
+        },
     }
 }
 

@@ -250,6 +250,10 @@ fn what_may_be_missing_behind_a_hole_is_in_the_notes() {
     let (offsets, next, report) = rebuilt([forged(1, 0, 10), forged(5, 10, 0), forged(4, 30, 10)]);
     assert_eq!((offsets, next), ((0..10).chain(30..40).collect(), 40), "{report}");
     assert!(has_note(&report, "from 10 to 30"), "{report}");
+    // It was begun before the one that is named, so it is not what went up to there.
+    let (offsets, next, report) = rebuilt([forged(1, 0, 10), forged(2, 10, 0), forged(4, 30, 10)]);
+    assert_eq!((offsets, next), ((0..10).chain(30..40).collect(), 40), "{report}");
+    assert!(tells(&report, 10) && tells(&report, 29), "{report}");
 }
 
 /// And if there had been something in it, it is lost.
