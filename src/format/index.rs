@@ -64,15 +64,14 @@ pub(crate) fn encode(header: &IndexHeader, entries: &[IndexEntry]) -> Vec<u8> {
     body
 }
 
+/// What an index file says about itself, if it is whole.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<IndexHeader, DecodeError> {
+    check(bytes).map(|(covered, _)| covered.header())
+}
+
 /// The entries of an index file, if it is whole and was made from what `expected` says.
 pub(crate) fn decode(bytes: &[u8], expected: &IndexHeader) -> Result<Vec<IndexEntry>, DecodeError> {
-    Preamble::check(bytes, MAGIC)?;
-    let (lead, rest) = RawLead::ref_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
-    let (covered, entries) = RawCovered::ref_from_prefix(rest).map_err(|_| DecodeError::Short)?;
-    if lead.crc != crc(0, rest) {
-        return Err(DecodeError::BadChecksum);
-    }
-    check_reserved(&lead.reserved)?;
+    let (covered, entries) = check(bytes)?;
     if covered.header() != *expected {
         return Err(DecodeError::Malformed("the index is of another state of the segment"));
     }
@@ -81,6 +80,18 @@ pub(crate) fn decode(bytes: &[u8], expected: &IndexHeader) -> Result<Vec<IndexEn
         .filter(|entries| wide(entries.len()) == u64::from(covered.entry_count.get()))
         .ok_or(DecodeError::Malformed("the index does not end with its last entry"))?;
     decode_entries(entries, expected)
+}
+
+/// What the checksum of an index covers: the rest of its header, and its entries.
+fn check(bytes: &[u8]) -> Result<(&RawCovered, &[u8]), DecodeError> {
+    Preamble::check(bytes, MAGIC)?;
+    let (lead, rest) = RawLead::ref_from_prefix(bytes).map_err(|_| DecodeError::Short)?;
+    let (covered, entries) = RawCovered::ref_from_prefix(rest).map_err(|_| DecodeError::Short)?;
+    if lead.crc != crc(0, rest) {
+        return Err(DecodeError::BadChecksum);
+    }
+    check_reserved(&lead.reserved)?;
+    Ok((covered, entries))
 }
 
 fn decode_entries(

@@ -11,7 +11,9 @@ use crate::storage::Dir;
 use crate::storage::OpenMode;
 use crate::tools::assess::correct;
 use crate::tools::chain::Chain;
+use crate::tools::chain::Condition;
 use crate::tools::chain::Link;
+use crate::tools::chain::SEGMENT_OFFSETS_MAX;
 use crate::tools::chain::chain;
 use crate::tools::plan::Fate;
 use crate::tools::plan::Part;
@@ -20,6 +22,7 @@ use crate::tools::plan::Standing;
 use crate::tools::report::Damage;
 use crate::tools::report::VerifyReport;
 use crate::tools::survey::Content;
+use crate::tools::survey::Flaw;
 use crate::tools::survey::SegmentFile;
 use crate::tools::survey::Survey;
 use crate::tools::survey::examine;
@@ -37,9 +40,6 @@ use std::ops::Range;
 /// How many ids are left out, since the segments that had the last ones may be gone.
 const ID_MARGIN: u64 = 1 << 20;
 
-/// So many offsets a segment has at most.
-const SEGMENT_OFFSETS_MAX: u64 = u32::MAX as u64;
-
 /// A gap that needs more segments than that was never one of a log.
 const GAP_SEGMENTS_MAX: u64 = 1 << 10;
 
@@ -53,6 +53,14 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    /// Where it ended at least: what a durable mark behind damage covers was there.
+    fn end(&self) -> Offset {
+        let Content { end, mark, flaws, .. } = &self.content;
+        let told = flaws.last().map_or(*end, |flaw| flaw.offsets.end);
+        let most = Offset::new(self.base.get().saturating_add(SEGMENT_OFFSETS_MAX));
+        told.min(*mark).min(most).max(*end)
+    }
+
     /// Leaves out what does not belong to the log any more.
     fn end_at(&mut self, dir: &Dir, end: Offset) -> Result<()> {
         if end >= self.content.end {
@@ -76,7 +84,34 @@ impl Seen<'_> {
         })?;
         let stretch = Stretch { end_position, end: Some(end), ..whole };
         self.content = examine(dir, &self.file.name, stretch)?;
+        // Behind the last sound frame that is left, there was more up to there.
+        let Content { end_position: position, end: from, .. } = self.content;
+        if from < end {
+            let what = "records are damaged in front of where the log was truncated".to_owned();
+            self.content.flaws.push(Flaw { position, offsets: from..end, what });
+        }
         Ok(())
+    }
+
+    /// Where no frame tells how far it went, it was taken to go up to the next one.
+    fn stretch_to(&mut self, end: Offset, report: &mut VerifyReport) {
+        let Content { end: told, flaws, rest, .. } = &mut self.content;
+        let offsets = self.base..end;
+        if *told > offsets.start || !flaws.is_empty() {
+            return;
+        }
+        if let Some(rest) = rest.take() {
+            flaws.push(Flaw { offsets, ..rest });
+            return;
+        }
+        if self.file.size > SEGMENT_HEADER_LEN as u64 {
+            let what = "zeros are where the records were".to_owned();
+            flaws.push(Flaw { position: SEGMENT_HEADER_LEN as u64, offsets, what });
+            return;
+        }
+        let Range { start, end } = offsets;
+        let why = "compaction left none, or a segment is missing";
+        report.notes.push(format!("there are no records from {start} to {end}: {why}"));
     }
 }
 
@@ -103,8 +138,9 @@ pub(super) fn by_segments(
         let Range { start, end } = range;
         report.notes.push(format!("records from {start} to {end} may have been truncated"));
     }
-    let note = "what only the manifest told is lost: a start inside the first segment, and a \
-                truncation after which nothing was appended";
+    let note = "what only the manifest told is lost: a start inside the first segment, a \
+                truncation after which nothing was appended, and the end of a last segment of \
+                which compaction left nothing";
     report.notes.push(note.to_owned());
     let next = survey.highest_id.saturating_add(ID_MARGIN).saturating_add(1);
     let mut manifest = Manifest {
@@ -156,6 +192,7 @@ fn lay_out(
     for (id, range) in chain.live {
         let Some(seen) = all.get_mut(&id) else { continue };
         seen.end_at(dir, range.end)?;
+        seen.stretch_to(range.end, report);
         let end = parts.last().map_or(range.start, |part| part.row.end_offset);
         if end < range.start && !fill_gap(dir, &mut parts, manifest, end..range.start, report) {
             let first = parts.first().map_or(end, |part| part.row.base_offset);
@@ -210,11 +247,14 @@ fn link(id: u64, seen: &Seen<'_>) -> Link {
     Link {
         id,
         base: seen.base,
-        end: seen.content.end,
+        end: seen.end(),
         previous: seen.file.header.map(|header| header.previous_id),
         times: seen.content.times,
-        // A hole where something is damaged says nothing.
-        has_holes: seen.content.has_holes && seen.content.flaws.is_empty(),
+        condition: match (seen.content.flaws.is_empty(), seen.content.has_holes) {
+            (false, _) => Condition::Damaged,
+            (true, true) => Condition::Holes,
+            (true, false) => Condition::Whole,
+        },
     }
 }
 

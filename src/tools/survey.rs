@@ -135,11 +135,11 @@ pub(super) struct Content {
     pub(super) rest: Option<Flaw>,
 }
 
-/// The seed of a file, from its header or, for a file whose header is damaged, its frames.
+/// The seed of a file, from its header or, for a file whose header is damaged, its index or frames.
 pub(super) fn seed_of(dir: &Dir, file: &SegmentFile) -> Result<Option<u32>> {
     match &file.header {
         Some(header) => Ok(Some(header.seed)),
-        None => seed::find(&dir.open(&file.name, OpenMode::Read)?, file.base),
+        None => seed::find(dir, file.base, file.id),
     }
 }
 

@@ -62,6 +62,7 @@ mod repair;
 mod repair_crash;
 mod repair_forged;
 mod repair_review;
+mod repair_segments;
 mod retention;
 mod roll;
 #[cfg(stratalog_bugs)]

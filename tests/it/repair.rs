@@ -380,7 +380,8 @@ fn a_manifest_is_made_from_the_segments() {
         if log.end_offset() != end || log.start_offset() > start {
             // A truncation, or a jump, that no segment tells of.
             assert!(may_return || before.len() == 0 || log.end_offset() < end, "{story}");
-            assert!(!report.found().notes().is_empty(), "{story}");
+            let notes = report.found().notes();
+            assert!(notes.iter().any(|note| note.contains("compaction left nothing")), "{story}");
             ambiguous += 1;
         } else {
             exact += 1;

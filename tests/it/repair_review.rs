@@ -31,13 +31,13 @@ use stratalog::{
     Seek, VerifyOptions, VerifyReport,
 };
 
-fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
+pub(crate) fn repair(storage: &Arc<dyn Storage>, keep: Keep) -> RepairReport {
     let options = RepairOptions::new().storage(Arc::clone(storage)).keep(keep);
     stratalog::repair(DIR, &options).unwrap()
 }
 
 /// The storage of an image, to be repaired and opened.
-fn place(image: &Image) -> Arc<dyn Storage> {
+pub(crate) fn place(image: &Image) -> Arc<dyn Storage> {
     Arc::new(image.storage())
 }
 
@@ -69,7 +69,7 @@ fn damage_below_the_start_does_not_end_a_prefix() {
 }
 
 /// Damages the frame of one record; `false` if its file has gone.
-fn flip_value(image: &mut Image, offset: u64) -> bool {
+pub(crate) fn flip_value(image: &mut Image, offset: u64) -> bool {
     for bytes in image.0.iter_mut().filter(|(name, _)| name.ends_with(".log")).map(|(_, b)| b) {
         let mut position = 72;
         while position + 40 <= bytes.len() && bytes[position + 36] == 1 {
@@ -272,7 +272,7 @@ fn a_damaged_header_in_front_of_a_large_record_costs_nothing() {
 }
 
 /// A segment with a record in each frame.
-fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
+pub(crate) fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
     let mut bytes = forge::segment(id, base);
     for offset in base..base + count {
         bytes.extend(forge::frame(offset, b"x"));
@@ -281,7 +281,9 @@ fn forged(id: u64, base: u64, count: u64) -> (String, Vec<u8>) {
 }
 
 /// Repairs these segments, which have no manifest; gives the offsets that are there and the next.
-fn rebuilt<const N: usize>(files: [(String, Vec<u8>); N]) -> (Vec<u64>, u64, RepairReport) {
+pub(crate) fn rebuilt<const N: usize>(
+    files: [(String, Vec<u8>); N],
+) -> (Vec<u64>, u64, RepairReport) {
     let storage = place(&Image(BTreeMap::from(files)));
     let report = repair(&storage, Keep::Readable);
     let log = tiny(storage).open(DIR).unwrap();
