@@ -187,13 +187,23 @@ impl Commit {
         })
     }
 
-    /// Ends appending, because something in the directory of the log failed that no later call
-    /// would tell of; gives the error that everybody gets.
-    pub(crate) fn give_up(&self, error: Error) -> Error {
+    /// Changes the directory of the log while nobody else does. The system tells of a sync that
+    /// failed once: if that was another one nothing is changed, and if it is this one the log is
+    /// poisoned before anybody syncs the directory again.
+    pub(crate) fn change_directory(
+        &self,
+        change: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<()> {
         let mut news = News::default();
-        let error = self.poison(error, &mut news);
+        let writer = self.writer.lock();
+        self.front.lock().life.check()?;
+        let changed = change().map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Broken(error) => self.poison(error, &mut news),
+        });
+        drop(writer);
         news.tell();
-        error
+        changed
     }
 
     /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged
