@@ -250,10 +250,12 @@ impl Waiters {
         }
     }
 
-    /// Whether a future waits for a record below `end` to be durable.
+    /// Whether a future waits for a record below `end` to be written or durable.
     pub(crate) fn wants_sync(&self, end: Offset) -> bool {
-        let below = self.durable.iter().take_while(|waiter| waiter.target <= end);
-        below.into_iter().any(|waiter| waiter.role == Role::Future)
+        [&self.written, &self.durable].into_iter().any(|queue| {
+            let below = queue.iter().take_while(|waiter| waiter.target <= end);
+            below.into_iter().any(|waiter| waiter.role == Role::Future)
+        })
     }
 
     /// How many wait for durability.

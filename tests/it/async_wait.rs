@@ -229,6 +229,34 @@ fn a_future_is_ready_when_a_sync_of_another_thread_ends() {
     assert_ready(&alarm.poll(&mut wait));
 }
 
+/// The background thread is called while another one leads, and can do nothing then.
+#[test]
+fn a_future_that_asks_during_a_sync_of_another_thread_is_not_left_waiting() {
+    for level in [Durability::Written, Durability::Synced] {
+        let storage = GateStorage::default();
+        let site = Site::over(Arc::new(storage.clone())).options(|options| {
+            options.maintenance(Maintenance::Background).sync_interval(Duration::MAX)
+        });
+        let log = site.open();
+        log.append("begin the segment").unwrap();
+        let alarm = Alarm::new();
+        let mut wait = thread::scope(|scope| {
+            let held = storage.hold();
+            scope.spawn(|| log.append("leads").unwrap());
+            storage.wait_for_sync();
+            let offset = log.append_with(Durability::Buffered, "x").unwrap();
+            let mut wait = log.wait_async(offset, level);
+            assert!(alarm.poll(&mut wait).is_pending());
+            // Until the thread has looked.
+            thread::park_timeout(Duration::from_millis(50));
+            drop(held);
+            wait
+        });
+        until(|| alarm.rings() == 1);
+        assert_ready(&alarm.poll(&mut wait));
+    }
+}
+
 /// The background thread wakes a task, and the task lets go of the log, on that thread.
 #[test]
 fn a_task_may_let_go_of_the_last_handle_when_it_is_woken() {
