@@ -8,6 +8,7 @@ use crate::support::gate::GateStorage;
 use crate::support::tail;
 use crate::support::task::Alarm;
 use crate::support::task::block_on;
+use crate::support::task::poll_to_panic;
 use crate::support::until;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -305,18 +306,6 @@ fn a_task_may_close_the_log_when_a_leader_wakes_it() {
     let thread = thread::Builder::new().spawn(work).unwrap();
     is_done.recv_timeout(LONG).unwrap();
     thread.join().unwrap();
-}
-
-/// Wakes whoever polled the future with it in a way that panics.
-fn poll_to_panic(wait: &mut Wait) {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("as it is meant");
-        }
-    }
-    let waker = Waker::from(Arc::new(Panics));
-    assert!(Pin::new(wait).poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
 /// The panic is told to whoever woke the task, when all the others have been told.
