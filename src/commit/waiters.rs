@@ -135,7 +135,8 @@ impl Waiter {
     }
 
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<()>> {
-        match self.look(|| Wake::Task(waker.clone())) {
+        let wake = Wake::Task(waker.clone());
+        match self.look(|| wake) {
             Some(Told::Failed(error)) => Poll::Ready(Err(error)),
             Some(_) => Poll::Ready(Ok(())),
             None => Poll::Pending,
@@ -153,7 +154,10 @@ impl Waiter {
             Some(Ok(())) => Told::Reached,
             Some(Err(error)) => Told::Failed(error.clone()),
             None => {
-                place.wake = Some(wake());
+                let before = place.wake.replace(wake());
+                drop(place);
+                // It may let go of the last handle of the log, which tells this waiter.
+                drop(before);
                 return None;
             }
         };

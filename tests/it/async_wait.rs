@@ -4,6 +4,7 @@ use crate::support::LONG;
 use crate::support::Site;
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::ends;
 use crate::support::gate::GateStorage;
 use crate::support::tail;
 use crate::support::task::Alarm;
@@ -281,6 +282,27 @@ fn a_task_may_let_go_of_the_last_handle_when_it_is_woken() {
     drop(held);
     is_gone.recv_timeout(LONG).unwrap();
     assert_eq!(site.open().end_offset(), at(2));
+}
+
+/// The waker of before goes when another takes its place, and with it the last handle.
+#[test]
+fn a_task_may_let_go_of_the_last_handle_when_another_takes_its_place() {
+    struct Owns(#[expect(dead_code, reason = "it is held, not used")] Log);
+    impl Wake for Owns {
+        fn wake(self: Arc<Self>) {}
+    }
+    ends(|| {
+        let site = Site::memory();
+        let log = site.open();
+        let mut wait = buffered(&log);
+        let waker = Waker::from(Arc::new(Owns(log)));
+        assert!(Pin::new(&mut wait).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut wait).poll(&mut context).is_pending());
+        assert_ready(&Pin::new(&mut wait).poll(&mut context));
+        assert_eq!(site.open().end_offset(), at(1));
+    });
 }
 
 /// A leader's write is told of before its sync, and a task that hears of it may need a leader.

@@ -3,6 +3,7 @@
 use crate::support::LONG;
 use crate::support::Site;
 use crate::support::at;
+use crate::support::ends;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -21,21 +22,6 @@ use std::time::Duration;
 use stratalog::{
     Compaction, Durability, ErrorKind, Log, Maintenance, Options, Retention, Seek, Wait,
 };
-
-/// Fails if the work does not end, and does not hang.
-#[track_caller]
-fn ends(work: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = mpsc::channel();
-    let work = move || {
-        work();
-        done.send(()).unwrap();
-    };
-    let thread = thread::Builder::new().spawn(work).unwrap();
-    match is_done.recv_timeout(LONG) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        _ => thread.join().unwrap(),
-    }
-}
 
 /// A task that is run where it is woken.
 struct Run<F>(F);
