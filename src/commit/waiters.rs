@@ -378,12 +378,16 @@ impl News {
         self.panicked.get_or_insert(panic);
     }
 
-    /// Tells all of them, threads first; what a task panics with when it is woken comes last.
+    /// Tells all of them, threads first, who may be needed for what others do when they are told;
+    /// what any of those panics with comes last.
     pub(crate) fn tell(mut self) {
-        if let Some(_error) = self.poisoned.take() {
-            event!(ERROR, path = ?_error.path(), error = %_error, "takes no more records");
-        }
         self.tell_threads();
+        if let Some(_error) = self.poisoned.take() {
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                event!(ERROR, path = ?_error.path(), error = %_error, "takes no more records");
+            }));
+            told.unwrap_or_else(|panic| self.panicked(panic));
+        }
         for (waiter, outcome) in mem::take(&mut self.outcomes) {
             let told = catch_unwind(AssertUnwindSafe(|| waiter.tell(outcome)));
             told.unwrap_or_else(|panic| self.panicked(panic));
