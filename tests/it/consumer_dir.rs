@@ -78,9 +78,12 @@ impl Storage for Meeting {
 
 /// A thread that waits for another, which says so once.
 fn signal() -> (impl Fn() + Send + Sync, impl Fn() + Send + Sync) {
-    let (say, hear) = mpsc::sync_channel(100);
+    let (say, hear) = mpsc::channel();
     let hear = Mutex::new(hear);
-    (move || drop(say.try_send(())), move || drop(hear.lock().unwrap().recv_timeout(WAIT)))
+    (
+        move || say.send(()).unwrap(),
+        move || hear.lock().unwrap().recv_timeout(WAIT).unwrap_or_default(),
+    )
 }
 
 /// The directory of consumers is made while a roll has made a file whose name is not durable yet;
