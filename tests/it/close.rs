@@ -2,6 +2,7 @@
 
 use crate::support::LONG;
 use crate::support::Site;
+use crate::support::assert_kind;
 use crate::support::at;
 use crate::support::ends;
 use crate::support::fault::Fault;
@@ -128,7 +129,16 @@ fn a_task_on_a_thread_of_the_log_may_close_it_while_another_thread_does() {
 /// The task waits for the end of the run, whose thread must not wait for that of the task.
 #[test]
 fn a_task_and_a_callback_of_a_run_may_close_the_log_at_once() {
-    ends(|| {
+    a_task_waits_for_a_run_that_closes(|log| log.close().unwrap());
+}
+
+#[test]
+fn a_task_may_compact_while_a_callback_of_a_run_closes_the_log() {
+    a_task_waits_for_a_run_that_closes(|log| assert_kind(log.compact(), ErrorKind::Closed));
+}
+
+fn a_task_waits_for_a_run_that_closes(task: fn(&Log)) {
+    ends(move || {
         let cell: Arc<Mutex<Option<(GateStorage, Log)>>> = Arc::default();
         let inner = Arc::clone(&cell);
         let compaction = Compaction::new().min_lag(Duration::from_secs(3600)).progress(move |_| {
@@ -139,7 +149,7 @@ fn a_task_and_a_callback_of_a_run_may_close_the_log_at_once() {
             let other = log.clone();
             let _wait = run_there(&storage, &log, move || {
                 woken.send(()).unwrap();
-                other.close().unwrap();
+                task(&other);
             });
             is_woken.recv_timeout(LONG).unwrap();
             // Until it waits for this run.
