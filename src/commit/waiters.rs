@@ -373,11 +373,6 @@ impl News {
         self.outcomes.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
-    /// Keeps a panic for the end of [`tell`](News::tell), if it is the first.
-    pub(crate) fn panicked(&mut self, panic: Panic) {
-        self.panicked.get_or_insert(panic);
-    }
-
     /// Tells all of them, threads first, who may be needed for what others do when they are told;
     /// what any of those panics with comes last.
     pub(crate) fn tell(mut self) {
@@ -395,5 +390,10 @@ impl News {
         if let Some(panic) = self.panicked {
             resume_unwind(panic);
         }
+    }
+
+    /// Keeps what somebody who was told panicked with, if it is the first.
+    fn panicked(&mut self, panic: Panic) {
+        self.panicked.get_or_insert(panic);
     }
 }

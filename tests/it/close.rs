@@ -65,7 +65,7 @@ fn a_task_that_close_wakes_may_close_and_open_the_log() {
     });
 }
 
-/// It is woken before the log is closed: by the sync that is a part of closing.
+/// It waits for what the sync that is a part of closing makes durable.
 #[test]
 fn a_task_that_the_sync_of_close_wakes_may_close_the_log() {
     ends(|| {
@@ -206,6 +206,30 @@ fn a_task_that_panics_does_not_keep_the_log_open() {
         log.close().unwrap();
         assert_eq!(site.open().end_offset(), at(u64::from(is_synced)));
     }
+}
+
+/// Each is woken by an attempt of close to write what does not fit on the disk.
+#[test]
+fn tasks_that_panic_one_after_the_other_do_not_keep_the_log_open() {
+    let machine = FaultyStorage::memory();
+    let site = Site::over(machine.process());
+    let log = site.open();
+    log.append("begin the segment").unwrap();
+    machine.inject(Fault::new(Op::Write, io::ErrorKind::StorageFull).on(".log").forever());
+    let mut wait = buffered(&log);
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let (other, keep) = (log.clone(), Arc::clone(&kept));
+    when_ready(&mut wait, move || {
+        let mut again = other.wait_async(at(1), Durability::Synced);
+        let waker = Waker::from(Arc::new(Run(|| panic!("as it is meant"))));
+        drop(Pin::new(&mut again).poll(&mut Context::from_waker(&waker)));
+        keep.lock().unwrap().push(again);
+        panic!("as it is meant");
+    });
+    assert!(catch_unwind(AssertUnwindSafe(|| log.close())).is_err());
+    assert_kind(log.close(), ErrorKind::StorageFull);
+    machine.heal();
+    assert_eq!(site.try_open().unwrap().end_offset(), at(1));
 }
 
 /// A handle that goes while a thread panics must not panic as well, which would end the process.
