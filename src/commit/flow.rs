@@ -159,7 +159,12 @@ impl Commit {
         front.counters.refused_writes += 1;
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
+        // Nobody else may be left who writes and syncs what stays. However much that is, it is not
+        // to be tried again at once.
+        let stays = end > durable;
+        let rung = if stays { front.ring(u64::MAX) } else { None };
         drop(front);
+        rung.into_iter().for_each(|rung| self.bell.call(rung));
         for waiter in waiters {
             // What stays in the log says where it is.
             let stays = waiter.target() <= end;
