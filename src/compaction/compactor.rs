@@ -224,9 +224,12 @@ impl Compactor {
             0 => Wanted::Slow,
             _ => Wanted::Fast,
         };
-        let mut pause = |time: Duration| match self.has_ended() || pause(time).is_break() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let mut pause = |time: Duration| {
+            // What is done during a pause may close the log, and then nothing more is done to it.
+            match self.has_ended() || pause(time).is_break() || self.has_ended() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         };
         let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &wanted);
         let mut run = self.begin(pace);

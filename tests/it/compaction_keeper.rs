@@ -263,6 +263,32 @@ fn a_run_in_the_background_ends_with_the_log() {
     }
 }
 
+/// Another may have the log as soon as it is closed, although the run was not waited for.
+#[test]
+fn a_run_does_nothing_more_when_the_log_is_closed_during_its_pause() {
+    let machine = FaultyStorage::memory();
+    let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+    let closed_at = Arc::new(AtomicU64::new(0));
+    let (inner, steps, counted) = (Arc::clone(&cell), Arc::clone(&closed_at), machine.clone());
+    let site = Site::over(machine.process()).options(|options| {
+        options.on_background_error(move |_| {
+            if let Some(log) = inner.lock().unwrap().take() {
+                log.close().unwrap();
+                steps.store(counted.steps(), Ordering::SeqCst);
+            }
+        })
+    });
+    let log = slow(site, &Arc::default());
+    *cell.lock().unwrap() = Some(log.clone());
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("-00000001.log"));
+    // The thread of the run removes the file.
+    log.delete_before(at(500)).unwrap();
+    drop(log);
+    // The thread has the callback until it ends.
+    until(|| Arc::strong_count(&closed_at) == 1);
+    assert_eq!(closed_at.load(Ordering::SeqCst), machine.steps());
+}
+
 /// Whoever compacts by hand does not wait for the slow run, which hurries.
 #[test]
 fn a_run_in_the_background_hurries_when_somebody_waits() {
