@@ -19,6 +19,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 use stratalog::storage::{Clock, SystemClock};
 use stratalog::{
@@ -357,6 +358,33 @@ impl Clock for AheadClock {
     fn monotonic(&self) -> Duration {
         SystemClock::new().monotonic() + Duration::from_secs(self.0.load(Ordering::SeqCst))
     }
+}
+
+/// It began when the machine did, or so it says, and counts who asks.
+#[derive(Clone, Debug, Default)]
+struct FirstClock(Arc<AtomicU64>);
+
+impl Clock for FirstClock {
+    fn now(&self) -> Timestamp {
+        SystemClock::new().now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn the_first_moment_of_a_clock_keeps_nobody_busy() {
+    let clock = FirstClock::default();
+    let site = Site::memory().options(|options| options.clock(Arc::new(clock.clone())));
+    let log = background(site, |compaction| compaction).open();
+    log.append("x").unwrap();
+    log.roll().unwrap();
+    until(|| log.stats().maintained_at.is_some());
+    thread::park_timeout(Duration::from_millis(100));
+    assert!(clock.0.load(Ordering::SeqCst) < 1000);
 }
 
 /// A minute later, although nothing happens to the log and nothing becomes due by time.
