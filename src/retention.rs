@@ -5,6 +5,7 @@ use crate::format::manifest::RowState;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::fmt;
+use std::slice;
 use std::time::Duration;
 
 /// What a log may forget: whole sealed segments, the oldest first. By default nothing.
@@ -41,7 +42,8 @@ impl Retention {
     }
 
     /// A segment goes when its last record was appended so long ago, by the log's clock. A log to
-    /// which nothing is appended ends its active segment for that, so that it empties too.
+    /// which nothing is appended ends its active segment for that, so that it empties too. One that
+    /// compaction has left without records goes with the next that has some.
     ///
     /// A clock that jumps ahead makes records old: what it removes does not come back when the
     /// clock does.
@@ -154,8 +156,11 @@ pub(crate) fn plan(
 ) -> RetentionReport {
     let mut bytes: u64 = rows.iter().map(|row| row.byte_len).sum();
     let mut report = RetentionReport { start_offset: start, ..RetentionReport::default() };
-    for row in rows {
-        let expires_at = expires_at(row, retention);
+    let expiring = rows.chunk_by(is_hole_before).flat_map(|rows| {
+        let expires_at = expires_at(rows, retention);
+        rows.iter().map(move |row| (row, expires_at))
+    });
+    for (row, expires_at) in expiring {
         let too_old = expires_at.is_some_and(|time| time <= now);
         let too_large = retention.max_bytes.is_some_and(|max| bytes > max);
         if row.state == RowState::Active {
@@ -211,14 +216,21 @@ pub(crate) fn next_due(
     segment_age: Option<Duration>,
 ) -> Option<Timestamp> {
     let oldest = rows.first().filter(|row| row.state != RowState::Active);
-    let expiry = oldest.and_then(|row| expires_at(row, retention));
+    let expiry = oldest.and_then(|_| expires_at(rows, retention));
     let active = rows.last().filter(|row| row.state == RowState::Active);
     let idle = active.and_then(|row| idle_end(row, retention, segment_age));
     expiry.into_iter().chain(idle).min()
 }
 
-fn expires_at(row: &Row, retention: &Retention) -> Option<Timestamp> {
-    row.last_appended_at.checked_add(retention.max_age?)
+/// When the first of these segments is too old. One that compaction has left without records has no
+/// age of its own, and leads readers to the next that has some: it goes when that does.
+fn expires_at(rows: &[Row], retention: &Retention) -> Option<Timestamp> {
+    let aged = rows.iter().find(|row| row.record_count > 0)?;
+    aged.last_appended_at.checked_add(retention.max_age?)
+}
+
+fn is_hole_before(row: &Row, _next: &Row) -> bool {
+    row.record_count == 0
 }
 
 fn idle_end(
@@ -230,7 +242,7 @@ fn idle_end(
         return None;
     }
     let aged = segment_age.and_then(|age| active.first_appended_at.checked_add(age));
-    aged.into_iter().chain(expires_at(active, retention)).min()
+    aged.into_iter().chain(expires_at(slice::from_ref(active), retention)).min()
 }
 
 #[cfg(test)]
@@ -289,6 +301,49 @@ mod tests {
         assert_eq!(planned(retention, 1_000), (4, Some(Kept::Active)));
         // The clock has gone back.
         assert_eq!(planned(retention, 0), (0, within(109)));
+    }
+
+    /// Segments of which compaction has left these without records.
+    fn rows_without(emptied: &[usize]) -> Vec<Row> {
+        let mut rows = rows(5);
+        for nth in emptied {
+            let row = &mut rows[*nth];
+            *row = Row {
+                first_appended_at: Timestamp::ZERO,
+                last_appended_at: Timestamp::ZERO,
+                record_count: 0,
+                ..*row
+            };
+        }
+        rows
+    }
+
+    #[test]
+    fn a_segment_without_records_goes_with_the_next_that_has_some() {
+        let retention = Retention::new().max_age(100 * SECOND);
+        let planned = |emptied: &[usize], now| {
+            let rows = rows_without(emptied);
+            let report = plan(&rows, Offset::ZERO, &retention, &[], secs(now));
+            (report.removed_segments, report.kept)
+        };
+        let within = |time| Some(Kept::Within(Some(secs(time))));
+        for emptied in [&[0][..], &[0, 1]] {
+            let due = 109 + 10 * emptied.len() as u64;
+            assert_eq!(planned(emptied, due - 1), (0, within(due)));
+            assert_eq!(planned(emptied, due), (emptied.len() as u64 + 1, within(due + 10)));
+            assert_eq!(next_due(&rows_without(emptied), &retention, None), Some(secs(due)));
+        }
+        assert_eq!(planned(&[1], 109), (1, within(129)));
+        // Nothing behind it has sealed records: it goes when those of the active segment are old.
+        assert_eq!(planned(&[0, 1, 2, 3], 148), (0, within(149)));
+        assert_eq!(planned(&[0, 1, 2, 3], 149), (4, Some(Kept::Active)));
+        let no_records = [0, 1, 2, 3, 4];
+        assert_eq!(planned(&no_records, 1_000_000), (0, Some(Kept::Within(None))));
+        assert_eq!(next_due(&rows_without(&no_records), &retention, None), None);
+        // The size of the log is another reason.
+        let by_size = Retention::new().max_bytes(4000);
+        let report = plan(&rows_without(&[0]), Offset::ZERO, &by_size, &[], secs(0));
+        assert_eq!(report.removed_segments, 1);
     }
 
     #[test]

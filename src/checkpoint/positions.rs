@@ -80,12 +80,13 @@ fn commit(all: &Consumers, name: &str, position: Offset) -> Result<()> {
 
 /// Takes hold of one; what is damaged is made anew.
 fn hold(all: &Consumers, name: &str, position: Offset) -> Result<Arc<consumers::Consumer>> {
-    let held = match all.hold(name, || position) {
-        Err(Failure::Refused(error)) if error.kind() == ErrorKind::Corrupt => {
+    // Nobody else changes a target.
+    all.make_dir().map_err(Failure::into_error)?;
+    match all.hold(name, || position) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
             all.remove(name)?;
             all.hold(name, || position)
         }
         held => held,
-    };
-    held.map_err(Failure::into_error)
+    }
 }

@@ -159,7 +159,12 @@ impl Commit {
         front.counters.refused_writes += 1;
         let waiters = front.waiters.take_refused(written);
         self.count_committing(&front);
+        // Nobody else may be left who writes and syncs what stays. However much that is, it is not
+        // to be tried again at once.
+        let stays = end > durable;
+        let rung = if stays { front.ring(u64::MAX) } else { None };
         drop(front);
+        rung.into_iter().for_each(|rung| self.bell.call(rung));
         for waiter in waiters {
             // What stays in the log says where it is.
             let stays = waiter.target() <= end;
@@ -187,13 +192,23 @@ impl Commit {
         })
     }
 
-    /// Ends appending, because something in the directory of the log failed that no later call
-    /// would tell of; gives the error that everybody gets.
-    pub(crate) fn give_up(&self, error: Error) -> Error {
+    /// Changes the directory of the log while nobody else does. The system tells of a sync that
+    /// failed once: if that was another one nothing is changed, and if it is this one the log is
+    /// poisoned before anybody syncs the directory again.
+    pub(crate) fn change_directory(
+        &self,
+        change: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<()> {
         let mut news = News::default();
-        let error = self.poison(error, &mut news);
+        let writer = self.writer.lock();
+        self.front.lock().life.check()?;
+        let changed = change().map_err(|failure| match failure {
+            Failure::Refused(error) => error,
+            Failure::Broken(error) => self.poison(error, &mut news),
+        });
+        drop(writer);
         news.tell();
-        error
+        changed
     }
 
     /// A write or sync failed, and nobody knows what the disk holds: nothing is ever acknowledged

@@ -29,6 +29,7 @@ use crate::sync::MutexGuard;
 use crate::sync::thread;
 use crate::units::Offset;
 use std::mem;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -153,7 +154,7 @@ impl Commit {
         if idle && self.marks.durable() < self.marks.end() {
             front.lead = Lead::Taken;
             drop(front);
-            self.lead();
+            self.lead(None);
         } else {
             drop(front);
         }
@@ -190,7 +191,7 @@ impl Commit {
         }
         loop {
             if part == Part::Leads {
-                self.lead();
+                self.lead(Some(waiter));
             }
             match waiter.wait() {
                 Told::Reached => return Ok(()),
@@ -200,22 +201,25 @@ impl Commit {
         }
     }
 
-    /// Syncs once for all and hands the lead on.
-    fn lead(&self) {
+    /// Syncs once for all and hands the lead on. `own` is that of the thread, if it waits itself.
+    fn lead(&self, own: Option<&Waiter>) {
         self.gather();
         let mut news = News::default();
         // An error is among the news of everybody who waits for what it keeps from being durable,
         // this thread's too.
         drop(self.sync_once(&mut news));
-        self.hand_on_lead();
-        // Not before: a task may close the log when it is woken, and that takes a leader.
+        self.hand_on_lead(own);
+        // Not before: a task may sync when it is woken, and that takes a leader.
         news.tell();
     }
 
-    fn hand_on_lead(&self) {
+    fn hand_on_lead(&self, own: Option<&Waiter>) {
         loop {
             let mut front = self.front.lock();
             let successor = front.waiters.next_leader();
+            // It has its outcome, whatever that is, and would lead for ever if it had none.
+            let is_own = |next: &Arc<Waiter>| own.is_some_and(|own| ptr::eq(own, &**next));
+            debug_assert!(!successor.as_ref().is_some_and(is_own), "a leader was not told");
             front.lead = if successor.is_some() { Lead::Taken } else { Lead::Free };
             let rings = front.waiters.wants_sync(self.marks.end());
             drop(front);
@@ -248,8 +252,8 @@ impl Commit {
     fn sync_once(&self, news: &mut News) -> Result<()> {
         let until = self.marks.end();
         let written = self.write_with(&mut self.writer.lock(), until, Purpose::Sync, news);
-        // A thread need not wait for the sync to hear of a write. A task may close the log when it
-        // is woken, and that takes a leader.
+        // A thread need not wait for the sync to hear of a write. A task may sync when it is woken,
+        // and that takes a leader.
         news.tell_threads();
         let target = match written {
             Ok(target) => target,

@@ -69,8 +69,6 @@ use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
 use crate::units::Offset;
 use crate::units::Timestamp;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 use std::sync::Arc;
 
 /// The write side of a log.
@@ -220,12 +218,14 @@ impl Commit {
             true => self.write_out(self.marks.end(), Purpose::Write).map(drop),
             false => self.sync_to_close(&mut news),
         });
-        let synced = Bug::ClosedAfterFailure.forgives(synced);
         let mut writer = self.writer.lock();
-        let closed =
-            synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
         // Nor synced: a leader looks whether it may once it holds this.
         let syncing = self.syncing.lock();
+        // A leader that came before may have failed.
+        let synced = synced.and_then(|()| self.front.lock().life.check_writable());
+        let synced = Bug::ClosedAfterFailure.forgives(synced);
+        let closed =
+            synced.and_then(|()| writer.close(self.marks.durable()).map_err(Failure::into_error));
         let mut front = self.front.lock();
         front.life.end_close();
         news.failed(front.waiters.take_all(), &front::closed());
@@ -238,14 +238,20 @@ impl Commit {
         (closed, news)
     }
 
-    /// As [`sync`](Commit::sync). A task that panics when it is woken does not keep the log open.
+    /// Makes durable what was accepted. It does not lead: a leader tells tasks at once, and what
+    /// they do, panic for one, is not to come between the steps of closing.
     fn sync_to_close(&self, news: &mut News) -> Result<()> {
-        let synced = catch_unwind(AssertUnwindSafe(|| self.sync()));
-        synced.unwrap_or_else(|panic| {
-            news.panicked(panic);
-            // Whoever was to be told has been.
-            self.sync()
-        })
+        let end = self.marks.end();
+        if self.marks.durable() >= end {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock();
+        let written = self.write_with(&mut writer, end, Purpose::Sync, news);
+        // What was written before is synced, also if the rest is refused.
+        let target = writer.sync_target(self.marks.durable());
+        drop(writer);
+        self.sync_files(&target, news)?;
+        written.map(drop)
     }
 
     /// Copies records that are not written yet, from `offset` to the end of their frame; `None` if

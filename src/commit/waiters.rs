@@ -135,7 +135,8 @@ impl Waiter {
     }
 
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<()>> {
-        match self.look(|| Wake::Task(waker.clone())) {
+        let wake = Wake::Task(waker.clone());
+        match self.look(|| wake) {
             Some(Told::Failed(error)) => Poll::Ready(Err(error)),
             Some(_) => Poll::Ready(Ok(())),
             None => Poll::Pending,
@@ -153,7 +154,10 @@ impl Waiter {
             Some(Ok(())) => Told::Reached,
             Some(Err(error)) => Told::Failed(error.clone()),
             None => {
-                place.wake = Some(wake());
+                let before = place.wake.replace(wake());
+                drop(place);
+                // It may let go of the last handle of the log, which tells this waiter.
+                drop(before);
                 return None;
             }
         };
@@ -250,10 +254,12 @@ impl Waiters {
         }
     }
 
-    /// Whether a future waits for a record below `end` to be durable.
+    /// Whether a future waits for a record below `end` to be written or durable.
     pub(crate) fn wants_sync(&self, end: Offset) -> bool {
-        let below = self.durable.iter().take_while(|waiter| waiter.target <= end);
-        below.into_iter().any(|waiter| waiter.role == Role::Future)
+        [&self.written, &self.durable].into_iter().any(|queue| {
+            let below = queue.iter().take_while(|waiter| waiter.target <= end);
+            below.into_iter().any(|waiter| waiter.role == Role::Future)
+        })
     }
 
     /// How many wait for durability.
@@ -367,17 +373,16 @@ impl News {
         self.outcomes.retain(|(waiter, outcome)| !waiter.tell_thread(outcome));
     }
 
-    /// Keeps a panic for the end of [`tell`](News::tell), if it is the first.
-    pub(crate) fn panicked(&mut self, panic: Panic) {
-        self.panicked.get_or_insert(panic);
-    }
-
-    /// Tells all of them, threads first; what a task panics with when it is woken comes last.
+    /// Tells all of them, threads first, who may be needed for what others do when they are told;
+    /// what any of those panics with comes last.
     pub(crate) fn tell(mut self) {
-        if let Some(_error) = self.poisoned.take() {
-            event!(ERROR, path = ?_error.path(), error = %_error, "takes no more records");
-        }
         self.tell_threads();
+        if let Some(_error) = self.poisoned.take() {
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                event!(ERROR, path = ?_error.path(), error = %_error, "takes no more records");
+            }));
+            told.unwrap_or_else(|panic| self.panicked(panic));
+        }
         for (waiter, outcome) in mem::take(&mut self.outcomes) {
             let told = catch_unwind(AssertUnwindSafe(|| waiter.tell(outcome)));
             told.unwrap_or_else(|panic| self.panicked(panic));
@@ -385,5 +390,10 @@ impl News {
         if let Some(panic) = self.panicked {
             resume_unwind(panic);
         }
+    }
+
+    /// Keeps what somebody who was told panicked with, if it is the first.
+    fn panicked(&mut self, panic: Panic) {
+        self.panicked.get_or_insert(panic);
     }
 }

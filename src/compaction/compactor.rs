@@ -25,6 +25,7 @@ use crate::state::Segments;
 use crate::storage::Clock;
 use crate::sync::AtomicBool;
 use crate::sync::AtomicUsize;
+use crate::sync::Condvar;
 use crate::sync::Mutex;
 use crate::sync::thread;
 use crate::sync::thread::ThreadId;
@@ -47,10 +48,10 @@ pub(crate) struct Compactor {
     segment_bytes: u64,
     /// Wakes whoever pauses during a run.
     bell: Arc<Bell>,
-    /// Held during a run.
-    running: Mutex<()>,
-    /// The thread that does.
+    /// The thread that does a run.
     runner: Mutex<Option<ThreadId>>,
+    /// Told when a run is over, and when no other begins.
+    over: Condvar,
     /// How many wait for a run, the one that they are doing included.
     urgent: AtomicUsize,
     is_stopped: AtomicBool,
@@ -77,8 +78,8 @@ impl Compactor {
             settings,
             segment_bytes,
             bell,
-            running: Mutex::new(()),
             runner: Mutex::new(None),
+            over: Condvar::default(),
             urgent: AtomicUsize::new(0),
             is_stopped: AtomicBool::new(false),
             was_full: AtomicBool::new(false),
@@ -94,9 +95,9 @@ impl Compactor {
             return Err(Error::new(ErrorKind::InvalidInput, what));
         }
         let urgent = Urgent::begin(self);
-        let running = self.running.lock();
+        let turn = Turn::begin(self)?;
         let ran = self.run_over(&mut |_| ControlFlow::Continue(()));
-        drop((running, urgent));
+        drop((turn, urgent));
         // Whoever compacts in the background goes on, and may have been called while this one ran.
         self.bell.call(Urgency::Soon);
         ran
@@ -105,7 +106,7 @@ impl Compactor {
     /// Does a run if one is due and none is under way. `pause` is called every now and then with
     /// how long to pause, often not at all, and tells whether to go on.
     pub(crate) fn run_if_due(&self, pause: Pause<'_>) -> Result<Option<CompactionReport>> {
-        let Some(_running) = self.running.try_lock() else { return Ok(None) };
+        let Some(_turn) = Turn::try_begin(self) else { return Ok(None) };
         if !self.has_ended() && self.is_due() { self.run_over(pause).map(Some) } else { Ok(None) }
     }
 
@@ -151,14 +152,19 @@ impl Compactor {
     /// Lets no other run begin, and makes the one under way end.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
+        // Whoever has looked before waits by now.
+        drop(self.runner.lock());
+        self.over.notify_all();
         self.bell.call(Urgency::Soon);
     }
 
     /// Waits for the end of the run under way.
     pub(crate) fn wait_for_end(&self) {
         // From within a run nobody can wait for its end: it changes nothing any more.
-        if !self.is_runner() && !Bug::RunOutlivesClose.is_on() {
-            drop(self.running.lock());
+        let current = thread::current().id();
+        let mut runner = self.runner.lock();
+        while runner.is_some_and(|runner| runner != current) && !Bug::RunOutlivesClose.is_on() {
+            self.over.wait(&mut runner);
         }
     }
 
@@ -218,13 +224,15 @@ impl Compactor {
             0 => Wanted::Slow,
             _ => Wanted::Fast,
         };
-        let mut pause = |time: Duration| match self.has_ended() || pause(time).is_break() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let mut pause = |time: Duration| {
+            // What is done during a pause may close the log, and then nothing more is done to it.
+            match self.has_ended() || pause(time).is_break() || self.has_ended() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         };
         let pace = Pace::new(&self.settings, &*self.clock, &mut pause, &wanted);
         let mut run = self.begin(pace);
-        let turn = Turn::begin(self);
         // Who is told may use the log as the progress callback may.
         event!(
             DEBUG,
@@ -234,7 +242,6 @@ impl Compactor {
             "compacting"
         );
         let ran = run.run();
-        drop(turn);
         if let Some(error) = run.not_removed.take() {
             *self.not_removed.lock() = Some(error);
         }
@@ -296,12 +303,31 @@ impl Drop for Urgent<'_> {
     }
 }
 
-/// While it lives, the thread is known to be the one that compacts, also if a callback panics.
+/// While it lives, this thread is the one that does a run, also if a callback panics.
 struct Turn<'a>(&'a Compactor);
 
 impl<'a> Turn<'a> {
-    fn begin(compactor: &'a Compactor) -> Self {
-        *compactor.runner.lock() = Some(thread::current().id());
+    /// Waits for the run under way. Not if the log is being closed: who closes it may be a callback
+    /// of that run, and wait for this thread.
+    fn begin(compactor: &'a Compactor) -> Result<Self> {
+        let mut runner = compactor.runner.lock();
+        while runner.is_some() {
+            if compactor.has_ended() {
+                return Err(Error::new(ErrorKind::Closed, "the log is closed"));
+            }
+            compactor.over.wait(&mut runner);
+        }
+        Ok(Self::taken(compactor, &mut runner))
+    }
+
+    /// `None` if another one does.
+    fn try_begin(compactor: &'a Compactor) -> Option<Self> {
+        let mut runner = compactor.runner.lock();
+        runner.is_none().then(|| Self::taken(compactor, &mut runner))
+    }
+
+    fn taken(compactor: &'a Compactor, runner: &mut Option<ThreadId>) -> Self {
+        *runner = Some(thread::current().id());
         Self(compactor)
     }
 }
@@ -309,5 +335,6 @@ impl<'a> Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         *self.0.runner.lock() = None;
+        self.0.over.notify_all();
     }
 }

@@ -135,21 +135,9 @@ impl Consumers {
         }
     }
 
-    /// Takes hold of a consumer. If there is none it is made, at the start of the log.
-    ///
-    /// It is broken, and the log with it, if the directory of the log has a name since that may not
-    /// be durable: the next sync of that directory would not tell.
-    pub(crate) fn hold(
-        &self,
-        name: &str,
-        start: impl FnOnce() -> Offset,
-    ) -> Result<Arc<Consumer>, Failure> {
-        check_name(name).map_err(Failure::Refused)?;
-        self.make_dir()?;
-        self.hold_one(name, start).map_err(Failure::Refused)
-    }
-
-    fn hold_one(&self, name: &str, start: impl FnOnce() -> Offset) -> Result<Arc<Consumer>> {
+    /// Takes hold of a consumer. If there is none it is made, at the start of the log; the
+    /// [directory](Consumers::make_dir) has to be there.
+    pub(crate) fn hold(&self, name: &str, start: impl FnOnce() -> Offset) -> Result<Arc<Consumer>> {
         let mut shelf = self.shelf.write();
         shelf.check_open()?;
         if shelf.is_held(name) {
@@ -286,11 +274,21 @@ impl Consumers {
         }
     }
 
-    /// Makes the directory if there is none.
-    fn make_dir(&self) -> Result<(), Failure> {
+    /// Whether there is no directory yet in which a consumer could get this name.
+    pub(crate) fn lacks_dir_for(&self, name: &str) -> Result<bool> {
+        check_name(name)?;
+        let mut shelf = self.shelf.write();
+        shelf.check_open()?;
+        self.settle_names(&mut shelf)?;
+        Ok(matches!(shelf.names, Names::None))
+    }
+
+    /// Makes the directory if there is none. To be done while nobody else changes the directory of
+    /// the log: if it is broken, that has a name since that may not be durable, and the next sync
+    /// would not tell.
+    pub(crate) fn make_dir(&self) -> Result<(), Failure> {
         let mut shelf = self.shelf.write();
         shelf.check_open().map_err(Failure::Refused)?;
-        self.settle_names(&mut shelf).map_err(Failure::Refused)?;
         let Names::None = shelf.names else { return Ok(()) };
         let path = self.dir.path();
         match self.dir.storage().create_dir(path) {

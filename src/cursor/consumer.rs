@@ -11,7 +11,6 @@ use crate::cursor::Entry;
 use crate::cursor::Seek;
 use crate::cursor::View;
 use crate::cursor::Wait;
-use crate::error::Failure;
 use crate::error::Result;
 use crate::options::Durability;
 use crate::state::out_of_range;
@@ -87,11 +86,10 @@ impl Consumer {
     /// Takes hold of the consumer with this name, which is made if there is none.
     pub(crate) fn hold(parts: ConsumerParts, name: &str) -> Result<Self> {
         let ConsumerParts { view, commit, consumers, keeper } = parts;
-        let held = match consumers.hold(name, || view.start()) {
-            Ok(held) => held,
-            Err(Failure::Refused(error)) => return Err(error),
-            Err(Failure::Broken(error)) => return Err(commit.give_up(error)),
-        };
+        if consumers.lacks_dir_for(name)? {
+            commit.change_directory(|| consumers.make_dir())?;
+        }
+        let held = consumers.hold(name, || view.start())?;
         // The count of cuts is taken before the position is: one that comes between is seen.
         let mut cursor = Cursor::new(view, Offset::ZERO);
         cursor.stand_at(held.committed());

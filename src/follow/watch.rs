@@ -1,6 +1,7 @@
 //! Tasks that wait for a record of a log that is followed: somebody has to look for them, a thread
 //! that is started when the first one waits and ends when nobody holds the log any more.
 
+use crate::commit::News;
 use crate::commit::Role;
 use crate::commit::Waiter;
 use crate::commit::Watched;
@@ -13,6 +14,8 @@ use crate::sync::Condvar;
 use crate::sync::Mutex;
 use crate::sync::thread::Builder;
 use crate::units::Offset;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
@@ -83,24 +86,26 @@ impl Followed {
         started.map(drop).map_err(|error| Error::io("cannot start a thread to follow", path, error))
     }
 
-    /// Looks once for all who wait.
+    /// Looks once for all who wait. What a task panics with when it is woken comes last.
     fn tell_news(&self) {
         let looked = self.look(Look::News);
-        let mut told = Vec::new();
+        let mut news = News::default();
         let mut waiting = self.room.waiting.lock();
         waiting.watchers.retain_mut(|watcher| {
             let outcome = match &looked {
-                Ok(()) => self.outcome(watcher).transpose(),
-                Err(error) => Some(Err(error.clone())),
+                Ok(()) => self.outcome(watcher),
+                Err(error) => Err(error.clone()),
             };
-            let stays = outcome.is_none();
-            told.extend(outcome.map(|outcome| (Arc::clone(&watcher.waiter), outcome)));
-            stays
+            let waiter = Arc::clone(&watcher.waiter);
+            match outcome {
+                Ok(None) => return true,
+                Ok(Some(())) => news.reached([waiter]),
+                Err(error) => news.failed(vec![waiter], &error),
+            }
+            false
         });
         drop(waiting);
-        for (waiter, outcome) in told {
-            waiter.tell(outcome);
-        }
+        news.tell();
     }
 
     /// What a watcher is to be told, if anything.
@@ -154,7 +159,9 @@ impl Room {
 fn run(room: &Room, follow: &Weak<Followed>) {
     while room.wait_for_somebody() {
         let Some(follow) = follow.upgrade() else { return };
-        follow.tell_news();
+        // A panic has been reported on its own. Nobody else looks for those who wait, and for who
+        // comes later.
+        drop(catch_unwind(AssertUnwindSafe(|| follow.tell_news())));
         let pause = follow.pause();
         drop(follow);
         room.pause(pause);

@@ -65,10 +65,17 @@ impl Background {
 
     /// Stops them and waits for them.
     pub(super) fn stop(self) {
+        drop(self);
+    }
+}
+
+/// Also if closing panics: they hold what holds the lock of the log.
+impl Drop for Background {
+    fn drop(&mut self) {
         for (bell, _) in &self.threads {
             bell.call(Urgency::Stop);
         }
-        for (_, joined) in self.threads {
+        for (_, joined) in self.threads.drain(..) {
             // A task that one of them woke may let go of the last handle: that one ends by itself.
             if joined.thread().id() != thread::current().id() {
                 // A panic of the thread is a bug that has been reported on its own; closing goes

@@ -39,8 +39,8 @@ impl Log {
     /// the consumer begins at the start again. [`Closed`](crate::ErrorKind::Closed);
     /// [`Io`](crate::ErrorKind::Io) and [`StorageFull`](crate::ErrorKind::StorageFull) as the
     /// system reports; [`Poisoned`](crate::ErrorKind::Poisoned) after a failed sync of the
-    /// directory of
-    /// consumers, until the log is opened again.
+    /// directory of consumers, until the log is opened again, and for the first consumer of a log
+    /// that takes no more records.
     ///
     /// # Examples
     ///

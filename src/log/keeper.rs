@@ -354,7 +354,8 @@ impl Keeper {
         let compactor = self.compactor.as_ref().filter(|_| self.commit.takes_records())?;
         let rest = self.until(compactor.next_due());
         let tried = self.last.lock().compact_after.checked_sub(self.clock.monotonic());
-        Some(tried.unwrap_or(rest))
+        // What may be tried now has been.
+        Some(tried.filter(|left| !left.is_zero()).unwrap_or(rest))
     }
 
     fn until(&self, due: Option<Timestamp>) -> Duration {

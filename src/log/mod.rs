@@ -225,7 +225,8 @@ impl Log {
     /// is a task or callback on a thread of the log, within a run of compaction, or on the closing
     /// thread itself. So tasks and callbacks may close the log, whoever else does.
     ///
-    /// Tasks that wait for what does not come any more are woken when the log has been closed.
+    /// Tasks that still wait, for what closing makes durable or what does not come any more, are
+    /// woken when the log has been closed.
     ///
     /// # Panics
     ///

@@ -4,10 +4,12 @@ use crate::support::LONG;
 use crate::support::Site;
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::ends;
 use crate::support::gate::GateStorage;
 use crate::support::tail;
 use crate::support::task::Alarm;
 use crate::support::task::block_on;
+use crate::support::task::poll_to_panic;
 use crate::support::until;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -229,6 +231,34 @@ fn a_future_is_ready_when_a_sync_of_another_thread_ends() {
     assert_ready(&alarm.poll(&mut wait));
 }
 
+/// The background thread is called while another one leads, and can do nothing then.
+#[test]
+fn a_future_that_asks_during_a_sync_of_another_thread_is_not_left_waiting() {
+    for level in [Durability::Written, Durability::Synced] {
+        let storage = GateStorage::default();
+        let site = Site::over(Arc::new(storage.clone())).options(|options| {
+            options.maintenance(Maintenance::Background).sync_interval(Duration::MAX)
+        });
+        let log = site.open();
+        log.append("begin the segment").unwrap();
+        let alarm = Alarm::new();
+        let mut wait = thread::scope(|scope| {
+            let held = storage.hold();
+            scope.spawn(|| log.append("leads").unwrap());
+            storage.wait_for_sync();
+            let offset = log.append_with(Durability::Buffered, "x").unwrap();
+            let mut wait = log.wait_async(offset, level);
+            assert!(alarm.poll(&mut wait).is_pending());
+            // Until the thread has looked.
+            thread::park_timeout(Duration::from_millis(50));
+            drop(held);
+            wait
+        });
+        until(|| alarm.rings() == 1);
+        assert_ready(&alarm.poll(&mut wait));
+    }
+}
+
 /// The background thread wakes a task, and the task lets go of the log, on that thread.
 #[test]
 fn a_task_may_let_go_of_the_last_handle_when_it_is_woken() {
@@ -254,6 +284,27 @@ fn a_task_may_let_go_of_the_last_handle_when_it_is_woken() {
     assert_eq!(site.open().end_offset(), at(2));
 }
 
+/// The waker of before goes when another takes its place, and with it the last handle.
+#[test]
+fn a_task_may_let_go_of_the_last_handle_when_another_takes_its_place() {
+    struct Owns(#[expect(dead_code, reason = "it is held, not used")] Log);
+    impl Wake for Owns {
+        fn wake(self: Arc<Self>) {}
+    }
+    ends(|| {
+        let site = Site::memory();
+        let log = site.open();
+        let mut wait = buffered(&log);
+        let waker = Waker::from(Arc::new(Owns(log)));
+        assert!(Pin::new(&mut wait).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut wait).poll(&mut context).is_pending());
+        assert_ready(&Pin::new(&mut wait).poll(&mut context));
+        assert_eq!(site.open().end_offset(), at(1));
+    });
+}
+
 /// A leader's write is told of before its sync, and a task that hears of it may need a leader.
 #[test]
 fn a_task_may_close_the_log_when_a_leader_wakes_it() {
@@ -277,18 +328,6 @@ fn a_task_may_close_the_log_when_a_leader_wakes_it() {
     let thread = thread::Builder::new().spawn(work).unwrap();
     is_done.recv_timeout(LONG).unwrap();
     thread.join().unwrap();
-}
-
-/// Wakes whoever polled the future with it in a way that panics.
-fn poll_to_panic(wait: &mut Wait) {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("as it is meant");
-        }
-    }
-    let waker = Waker::from(Arc::new(Panics));
-    assert!(Pin::new(wait).poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
 /// The panic is told to whoever woke the task, when all the others have been told.

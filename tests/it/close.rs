@@ -2,7 +2,9 @@
 
 use crate::support::LONG;
 use crate::support::Site;
+use crate::support::assert_kind;
 use crate::support::at;
+use crate::support::ends;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -21,21 +23,6 @@ use std::time::Duration;
 use stratalog::{
     Compaction, Durability, ErrorKind, Log, Maintenance, Options, Retention, Seek, Wait,
 };
-
-/// Fails if the work does not end, and does not hang.
-#[track_caller]
-fn ends(work: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = mpsc::channel();
-    let work = move || {
-        work();
-        done.send(()).unwrap();
-    };
-    let thread = thread::Builder::new().spawn(work).unwrap();
-    match is_done.recv_timeout(LONG) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        _ => thread.join().unwrap(),
-    }
-}
 
 /// A task that is run where it is woken.
 struct Run<F>(F);
@@ -78,7 +65,7 @@ fn a_task_that_close_wakes_may_close_and_open_the_log() {
     });
 }
 
-/// It is woken before the log is closed: by the sync that is a part of closing.
+/// It waits for what the sync that is a part of closing makes durable.
 #[test]
 fn a_task_that_the_sync_of_close_wakes_may_close_the_log() {
     ends(|| {
@@ -142,7 +129,16 @@ fn a_task_on_a_thread_of_the_log_may_close_it_while_another_thread_does() {
 /// The task waits for the end of the run, whose thread must not wait for that of the task.
 #[test]
 fn a_task_and_a_callback_of_a_run_may_close_the_log_at_once() {
-    ends(|| {
+    a_task_waits_for_a_run_that_closes(|log| log.close().unwrap());
+}
+
+#[test]
+fn a_task_may_compact_while_a_callback_of_a_run_closes_the_log() {
+    a_task_waits_for_a_run_that_closes(|log| assert_kind(log.compact(), ErrorKind::Closed));
+}
+
+fn a_task_waits_for_a_run_that_closes(task: fn(&Log)) {
+    ends(move || {
         let cell: Arc<Mutex<Option<(GateStorage, Log)>>> = Arc::default();
         let inner = Arc::clone(&cell);
         let compaction = Compaction::new().min_lag(Duration::from_secs(3600)).progress(move |_| {
@@ -153,7 +149,7 @@ fn a_task_and_a_callback_of_a_run_may_close_the_log_at_once() {
             let other = log.clone();
             let _wait = run_there(&storage, &log, move || {
                 woken.send(()).unwrap();
-                other.close().unwrap();
+                task(&other);
             });
             is_woken.recv_timeout(LONG).unwrap();
             // Until it waits for this run.
@@ -210,6 +206,30 @@ fn a_task_that_panics_does_not_keep_the_log_open() {
         log.close().unwrap();
         assert_eq!(site.open().end_offset(), at(u64::from(is_synced)));
     }
+}
+
+/// Each is woken by an attempt of close to write what does not fit on the disk.
+#[test]
+fn tasks_that_panic_one_after_the_other_do_not_keep_the_log_open() {
+    let machine = FaultyStorage::memory();
+    let site = Site::over(machine.process());
+    let log = site.open();
+    log.append("begin the segment").unwrap();
+    machine.inject(Fault::new(Op::Write, io::ErrorKind::StorageFull).on(".log").forever());
+    let mut wait = buffered(&log);
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let (other, keep) = (log.clone(), Arc::clone(&kept));
+    when_ready(&mut wait, move || {
+        let mut again = other.wait_async(at(1), Durability::Synced);
+        let waker = Waker::from(Arc::new(Run(|| panic!("as it is meant"))));
+        drop(Pin::new(&mut again).poll(&mut Context::from_waker(&waker)));
+        keep.lock().unwrap().push(again);
+        panic!("as it is meant");
+    });
+    assert!(catch_unwind(AssertUnwindSafe(|| log.close())).is_err());
+    assert_kind(log.close(), ErrorKind::StorageFull);
+    machine.heal();
+    assert_eq!(site.try_open().unwrap().end_offset(), at(1));
 }
 
 /// A handle that goes while a thread panics must not panic as well, which would end the process.

@@ -19,6 +19,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 use stratalog::storage::{Clock, SystemClock};
 use stratalog::{
@@ -263,6 +264,32 @@ fn a_run_in_the_background_ends_with_the_log() {
     }
 }
 
+/// Another may have the log as soon as it is closed, although the run was not waited for.
+#[test]
+fn a_run_does_nothing_more_when_the_log_is_closed_during_its_pause() {
+    let machine = FaultyStorage::memory();
+    let cell: Arc<Mutex<Option<Log>>> = Arc::default();
+    let closed_at = Arc::new(AtomicU64::new(0));
+    let (inner, steps, counted) = (Arc::clone(&cell), Arc::clone(&closed_at), machine.clone());
+    let site = Site::over(machine.process()).options(|options| {
+        options.on_background_error(move |_| {
+            if let Some(log) = inner.lock().unwrap().take() {
+                log.close().unwrap();
+                steps.store(counted.steps(), Ordering::SeqCst);
+            }
+        })
+    });
+    let log = slow(site, &Arc::default());
+    *cell.lock().unwrap() = Some(log.clone());
+    machine.inject(Fault::new(Op::Remove, io::ErrorKind::Other).on("-00000001.log"));
+    // The thread of the run removes the file.
+    log.delete_before(at(500)).unwrap();
+    drop(log);
+    // The thread has the callback until it ends.
+    until(|| Arc::strong_count(&closed_at) == 1);
+    assert_eq!(closed_at.load(Ordering::SeqCst), machine.steps());
+}
+
 /// Whoever compacts by hand does not wait for the slow run, which hurries.
 #[test]
 fn a_run_in_the_background_hurries_when_somebody_waits() {
@@ -331,6 +358,33 @@ impl Clock for AheadClock {
     fn monotonic(&self) -> Duration {
         SystemClock::new().monotonic() + Duration::from_secs(self.0.load(Ordering::SeqCst))
     }
+}
+
+/// It began when the machine did, or so it says, and counts who asks.
+#[derive(Clone, Debug, Default)]
+struct FirstClock(Arc<AtomicU64>);
+
+impl Clock for FirstClock {
+    fn now(&self) -> Timestamp {
+        SystemClock::new().now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn the_first_moment_of_a_clock_keeps_nobody_busy() {
+    let clock = FirstClock::default();
+    let site = Site::memory().options(|options| options.clock(Arc::new(clock.clone())));
+    let log = background(site, |compaction| compaction).open();
+    log.append("x").unwrap();
+    log.roll().unwrap();
+    until(|| log.stats().maintained_at.is_some());
+    thread::park_timeout(Duration::from_millis(100));
+    assert!(clock.0.load(Ordering::SeqCst) < 1000);
 }
 
 /// A minute later, although nothing happens to the log and nothing becomes due by time.

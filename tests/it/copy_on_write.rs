@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use stratalog::Durability::{self, Buffered, Synced, Written};
-use stratalog::{Error, ErrorKind, Log, Offset, Record};
+use stratalog::{Error, ErrorKind, Log, Maintenance, Offset, Record};
 
 /// Of so many bytes a part gets into the file. Too many for zeros to be written ahead of it.
 const LARGE: usize = 80_000;
@@ -83,6 +83,29 @@ fn a_record_that_a_crash_could_bring_back_stays_and_its_error_says_where() {
     all.push(Record::new("another"));
     check(&log, &all);
     check_crashes(&machine, &all, 5);
+}
+
+/// Nobody waits for it any more, and yet it is synced as everything is that is in the log.
+#[test]
+fn a_record_that_stays_is_synced_when_there_is_space() {
+    let machine = FaultyStorage::copy_on_write();
+    let log = tiny(machine.process())
+        .segment_bytes(1 << 20)
+        .maintenance(Maintenance::Background)
+        .sync_interval(Duration::from_millis(10))
+        .open(DIR)
+        .unwrap();
+    append_all(&log, &tail(3));
+    machine.set_free(Some(4000));
+    let mut value = vec![0; LARGE];
+    value[0] = 1;
+    let error = log.append(&value).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::StorageFull, Some(at(3))));
+    // Until it has been tried in vain.
+    thread::park_timeout(Duration::from_millis(50));
+    assert_eq!(log.durable_offset(), at(3));
+    machine.set_free(None);
+    until(|| log.durable_offset() == at(4));
 }
 
 /// Several frames were written together, and some got whole into the file.

@@ -3,23 +3,37 @@
 use crate::support::Site;
 use crate::support::append_all;
 use crate::support::at;
+use crate::support::clock::ManualClock;
 use crate::support::compaction::compacting;
 use crate::support::compaction::fill;
+use crate::support::ends;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
 use crate::support::full;
+use crate::support::secs;
+use crate::support::task::Alarm;
 use std::fmt::{Debug, Write};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, Once};
-use stratalog::{Log, Retention};
+use std::thread;
+use std::time::Duration;
+use stratalog::{Durability, Log, Maintenance, Retention};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
 /// Keeps every event as a line: the level, the message, the names of the other fields. Uses the log
 /// meanwhile, as a subscriber may: it would wait for ever for a lock that the sender holds.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>, Arc<Mutex<Option<Log>>>);
+struct Lines(Arc<Mutex<Vec<String>>>, Arc<Mutex<Option<Log>>>, Manners);
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Manners {
+    #[default]
+    Good,
+    Panics,
+}
 
 /// A line that is being written.
 struct Line {
@@ -52,6 +66,7 @@ impl Subscriber for Lines {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line { message: String::new(), fields: String::new() };
         event.record(&mut line);
+        assert!(self.2 == Manners::Good, "as it is meant");
         let log = self.1.lock().unwrap().clone();
         if let Some(log) = log {
             drop((log.sync(), log.stats(), log.close()));
@@ -165,4 +180,53 @@ fn a_subscriber_may_use_the_log() {
         // What is sent meanwhile does not reach the same subscriber.
         assert_eq!(said.len(), 1, "{said:?}");
     }
+}
+
+/// A thread of the log waits for the sync that fails, and whoever closes the log waits for it.
+#[test]
+fn a_subscriber_may_close_the_log_that_fails_under_its_threads() {
+    ends(|| {
+        let (machine, clock) = (FaultyStorage::memory(), ManualClock::at(secs(1000)));
+        let site = Site::over(machine.process()).clock(&clock).options(|options| {
+            options.maintenance(Maintenance::Background).segment_age(Duration::from_secs(60))
+        });
+        let log = site.open();
+        log.append("a").unwrap();
+        drop(log.consumer("billing").unwrap());
+        let lines = Lines::default();
+        *lines.1.lock().unwrap() = Some(log.clone());
+        machine.hold(Op::Sync);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                machine.wait_until_held();
+                clock.advance(Duration::from_secs(60));
+                // That calls the keeper, which ends the segment.
+                assert!(log.remove_consumer("billing").unwrap());
+                // Until it waits for the sync.
+                thread::park_timeout(Duration::from_millis(100));
+                machine.inject(Fault::new(Op::Sync, io::ErrorKind::Other));
+                machine.release();
+            });
+            let said = said_to(&lines, || drop(log.append("b").unwrap_err()));
+            assert_eq!(said, ["ERROR takes no more records: path error"]);
+        });
+        lines.1.lock().unwrap().take();
+        assert!(site.try_open().is_ok());
+    });
+}
+
+#[test]
+fn a_subscriber_that_panics_leaves_nobody_untold() {
+    let machine = FaultyStorage::memory();
+    let log = Site::over(machine.process()).open();
+    log.append("begin the segment").unwrap();
+    let offset = log.append_with(Durability::Buffered, "a").unwrap();
+    let (alarm, mut wait) = (Alarm::new(), log.wait_async(offset, Durability::Synced));
+    assert!(alarm.poll(&mut wait).is_pending());
+    machine.inject(Fault::new(Op::Sync, io::ErrorKind::Other));
+    let lines = Lines(Arc::default(), Arc::default(), Manners::Panics);
+    said_to(&lines, || {
+        assert!(catch_unwind(AssertUnwindSafe(|| log.sync())).is_err(), "the panic is told");
+    });
+    assert_eq!(alarm.rings(), 1);
 }

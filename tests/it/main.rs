@@ -19,6 +19,7 @@ mod compaction_steps;
 mod compaction_tables;
 mod concurrency;
 mod consumer;
+mod consumer_dir;
 mod consumer_faults;
 mod consumer_kill;
 mod consumer_order;

@@ -12,6 +12,7 @@ use crate::support::record;
 use crate::support::records;
 use crate::support::site::Site;
 use crate::support::task::Alarm;
+use crate::support::task::poll_to_panic;
 use crate::support::until;
 use std::fs;
 use std::sync::Arc;
@@ -388,6 +389,29 @@ fn tasks_that_wait_are_told() {
     assert!(flag.poll(&mut wait).is_pending());
     drop((reader, at_end, at_start, wait));
     until(|| !names_of_threads().contains(&"stratalog-follo".to_owned()));
+}
+
+/// Nobody else looks for those who wait: the others now, and who comes later.
+#[test]
+fn a_task_that_panics_when_it_is_woken_does_not_end_the_looking() {
+    let site = Site::memory();
+    let log = site.open();
+    let reader = reader(&site);
+    let mut cursor = reader.cursor(Seek::Start).unwrap();
+    let mut later = reader.cursor(Seek::Start).unwrap();
+    let (alarm, mut waits) = (Alarm::new(), [(); 3].map(|()| cursor.wait_async()));
+    let [before, panics, behind] = &mut waits;
+    assert!(alarm.poll(before).is_pending());
+    poll_to_panic(panics);
+    assert!(alarm.poll(behind).is_pending());
+    appended(&log, &["a"]);
+    until(|| alarm.rings() == 2);
+    assert_eq!(rest(&mut later), ["a"]);
+    let (alarm, mut wait) = (Alarm::new(), later.wait_async());
+    assert!(alarm.poll(&mut wait).is_pending());
+    appended(&log, &["b"]);
+    until(|| alarm.rings() == 1);
+    assert_eq!(rest(&mut later), ["b"]);
 }
 
 fn names_of_threads() -> Vec<String> {

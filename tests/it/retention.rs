@@ -5,6 +5,8 @@ use crate::support::append_all;
 use crate::support::at;
 use crate::support::check;
 use crate::support::clock::ManualClock;
+use crate::support::compaction::compacting;
+use crate::support::compaction::pair;
 use crate::support::fault::Fault;
 use crate::support::fault::Op;
 use crate::support::faulty::FaultyStorage;
@@ -16,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use stratalog::{Durability, ErrorKind, Kept, Log, Maintenance, Retention};
+use stratalog::{Durability, ErrorKind, Kept, Log, Maintenance, Record, Retention, Seek};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -46,6 +48,36 @@ fn segments_go_by_age() {
     assert_eq!(site.segments().len(), 6);
     check(&log, &full(10)[4..]);
     check(&site.reopen(log), &full(10)[4..]);
+}
+
+/// A segment that compaction has left without records leads readers to those that are young.
+#[test]
+fn a_segment_without_records_is_as_old_as_the_next() {
+    let clock = ManualClock::at(secs(1_000_000));
+    let site = compacting(Site::memory()).small_segments().clock(&clock);
+    let site = site.options(|options| options.retention(Retention::new().max_age(60 * MINUTE)));
+    let log = site.open();
+    for number in 0..100 {
+        log.append(pair("k", number)).unwrap();
+    }
+    // So large that nothing is put together with it.
+    log.append(Record::new(vec![b'v'; 2000])).unwrap();
+    log.append(pair("k", 101)).unwrap();
+    log.roll().unwrap();
+    clock.advance(MINUTE);
+    log.compact().unwrap();
+    assert_eq!(log.segments()[0].records, 0);
+    assert_eq!(log.maintain().unwrap().retention.removed_segments, 0);
+    assert_eq!(log.frames(at(50), 1).unwrap().range().start, at(50));
+    assert_eq!(
+        log.cursor(Seek::Offset(at(50))).unwrap().next().unwrap().unwrap().offset(),
+        at(100)
+    );
+    // With the first record there is.
+    let kept = log.enforce_retention().unwrap().kept;
+    assert_eq!(kept, Some(Kept::Within(Some(secs(1_003_600)))));
+    clock.advance(60 * MINUTE);
+    assert_eq!(log.maintain().unwrap().retention.start_offset, log.end_offset());
 }
 
 #[test]

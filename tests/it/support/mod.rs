@@ -25,6 +25,7 @@ pub(crate) use site::Site;
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use stratalog::storage::{Clock, SystemClock};
@@ -124,6 +125,21 @@ pub(crate) fn assert_kind<T: Debug>(result: Result<T>, kind: ErrorKind) {
 pub(crate) fn assert_out_of_range<T: Debug>(result: Result<T>, nearest: u64) {
     let error = result.unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::OutOfRange, Some(at(nearest))));
+}
+
+/// Fails if the work does not end, and does not hang.
+#[track_caller]
+pub(crate) fn ends(work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let work = move || {
+        work();
+        done.send(()).unwrap();
+    };
+    let thread = thread::Builder::new().spawn(work).unwrap();
+    match is_done.recv_timeout(LONG) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        _ => thread.join().unwrap(),
+    }
 }
 
 /// Looks until it is so; what never comes true fails the test and does not hang it.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::thread::Thread;
+use stratalog::Wait;
 
 /// Waits for a future on this thread.
 pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
@@ -48,4 +49,16 @@ impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+/// Looks whether the future is ready, which it is not, with a task that panics when it is woken.
+pub(crate) fn poll_to_panic(wait: &mut Wait) {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as it is meant");
+        }
+    }
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(Pin::new(wait).poll(&mut Context::from_waker(&waker)).is_pending());
 }
