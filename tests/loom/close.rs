@@ -61,7 +61,7 @@ fn a_roll_beside_close() {
 
 #[test]
 fn a_sync_beside_close() {
-    explore("a sync beside close", None, || {
+    explore("a sync beside close", Some(8), || {
         let call = |log: Log| {
             log.append_with(Durability::Buffered, "1")?;
             log.sync()

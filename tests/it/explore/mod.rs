@@ -63,7 +63,7 @@ fn explores_short_programs() {
     // For each length how many choices a cut gets at each grain: fewer where there are more cuts.
     let (choices, least): (&[usize], _) = match Amount::asked() {
         Amount::Slice => (&[64, 32, 6], 10_000),
-        Amount::Whole => (&[1024, 512, 128, 20, 4], 1_800_000),
+        Amount::Whole => (&[1024, 512, 128, 20, 3], 1_800_000),
         Amount::Soak(_) => return,
     };
     let mut jobs = Vec::new();
