@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::thread::Builder;
 use std::time::Duration;
 use stratalog::storage::{MemoryStorage, OpenMode, Storage};
 use stratalog::{Error, Maintenance, Options, Record, Seek};
@@ -74,7 +75,7 @@ fn a_place_is_looked_for_when_a_writer_has_opened_the_log() {
     let handed = Arc::clone(&read);
     storage.before(Op::Open, ".log", move || {
         let (is_open, opened) = mpsc::channel();
-        let reader = thread::spawn(move || {
+        let reader = Builder::new().spawn(move || {
             let reader = reading.open_reader(DIR).unwrap();
             let known = reader.high_watermark();
             is_open.send(()).unwrap();
@@ -83,8 +84,8 @@ fn a_place_is_looked_for_when_a_writer_has_opened_the_log() {
             Ok::<_, Error>((known, found))
         });
         opened.recv().unwrap();
-        thread::sleep(Duration::from_millis(20));
-        *handed.lock() = Some(reader);
+        thread::park_timeout(Duration::from_millis(20));
+        *handed.lock() = Some(reader.unwrap());
     });
     let recovered = options.open(DIR).unwrap();
     assert_eq!(recovered.end_offset(), at(10));
