@@ -22,15 +22,15 @@ use std::time::Duration;
 const USUAL_MAX: Duration = Duration::from_micros(50);
 
 /// The longest that a thread looks before it sleeps: longer than what a tick of the system's clock,
-/// or of a busy host's, keeps an appender from its core. Who sleeps then is woken late for all
-/// records that come in a rush behind it, which are one of a hundred.
-const LOOK_MAX: Duration = Duration::from_millis(1);
+/// or of the host's, keeps an appender from its core. Who sleeps then is woken late for all records
+/// that come in a rush behind it, which are one of a hundred.
+const LOOK_MAX: Duration = Duration::from_micros(300);
 
 /// From then on it offers its core to others.
-const YIELD_AFTER: Duration = Duration::from_micros(500);
+const YIELD_AFTER: Duration = Duration::from_micros(150);
 
 /// How often it looks at most: a clock may stand still.
-const LOOKS_MAX: u32 = 20_000;
+const LOOKS_MAX: u32 = 4000;
 
 /// Between two looks. A look takes the line of the marks from the appender's core.
 const PAUSES: u32 = 8;
