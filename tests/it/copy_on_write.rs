@@ -66,11 +66,7 @@ fn a_record_that_a_crash_could_bring_back_stays_and_its_error_says_where() {
     let machine = FaultyStorage::copy_on_write();
     let log = open(&machine, Synced);
     append_all(&log, &tail(3));
-    machine.set_free(Some(4000));
-    let mut value = vec![0; LARGE];
-    value[0] = 1;
-    let error = log.append(&value).unwrap_err();
-    assert_eq!((error.kind(), error.offset()), (ErrorKind::StorageFull, Some(at(3))));
+    let value = refused(&machine, &log);
     assert_eq!(log.end_offset(), at(4));
     let mut all = tail(3);
     check(&log, &all);
@@ -96,11 +92,7 @@ fn a_record_that_stays_is_synced_when_there_is_space() {
         .open(DIR)
         .unwrap();
     append_all(&log, &tail(3));
-    machine.set_free(Some(4000));
-    let mut value = vec![0; LARGE];
-    value[0] = 1;
-    let error = log.append(&value).unwrap_err();
-    assert_eq!((error.kind(), error.offset()), (ErrorKind::StorageFull, Some(at(3))));
+    refused(&machine, &log);
     // Until it has been tried in vain.
     thread::park_timeout(Duration::from_millis(50));
     assert_eq!(log.durable_offset(), at(3));
@@ -260,4 +252,14 @@ fn check_crashes(machine: &FaultyStorage, all: &[Record<'_>], durable: usize) {
         assert!(found.len() >= durable, "{how:?}: {} of {durable}", found.len());
         assert!(all.starts_with(&found), "{how:?}: {} of {} records", found.len(), all.len());
     }
+}
+
+/// Fills the disk, and appends a fourth record that is refused and stays.
+fn refused(machine: &FaultyStorage, log: &Log) -> Vec<u8> {
+    machine.set_free(Some(4000));
+    let mut value = vec![0; LARGE];
+    value[0] = 1;
+    let error = log.append(&value).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::StorageFull, Some(at(3))));
+    value
 }
