@@ -200,14 +200,10 @@ impl LockGuard for FsLock {
     }
 
     fn write_notice(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        loop {
-            return match platform::write_at(&self.file, bytes, position) {
-                Ok(len) if len == bytes.len() => Ok(()),
-                // Its checksum keeps half a notice from being taken for one.
-                Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
+        match platform::write_at(&self.file, bytes, position)? {
+            len if len == bytes.len() => Ok(()),
+            // Its checksum keeps half a notice from being taken for one.
+            _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 }
