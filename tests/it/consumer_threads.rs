@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
-use stratalog::{Durability, ErrorKind, Log, Maintenance, Offset, Retention, Seek};
+use stratalog::{Consumer, Durability, ErrorKind, Log, Maintenance, Offset, Retention, Seek};
 
 const RECORDS: u64 = 2000;
 
@@ -116,8 +116,9 @@ fn consumers_beside_truncation_stay_within_the_log() {
         let log = site.open();
         thread::scope(|scope| {
             let readers = ["a", "b"].map(|name| {
-                let log = &log;
-                scope.spawn(move || commit_until_closed(log, name))
+                let mut consumer = log.consumer(name).unwrap();
+                consumer.commit().unwrap();
+                scope.spawn(move || commit_until_closed(consumer))
             });
             for number in 0..200_u64 {
                 log.append_batch(["x", "y", "z"]).unwrap();
@@ -145,8 +146,7 @@ fn consumers_beside_truncation_stay_within_the_log() {
     }
 }
 
-fn commit_until_closed(log: &Log, name: &str) -> Offset {
-    let mut consumer = log.consumer(name).unwrap();
+fn commit_until_closed(mut consumer: Consumer) -> Offset {
     loop {
         let error = match consumer.next() {
             Ok(Some(_)) => consumer.commit().err(),
