@@ -82,13 +82,13 @@ pub enum ReadMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// A thread `stratalog`, which writes and syncs, and for a log with a retention or a segment
-    /// age another, `stratalog-keep`, which does the rest and may take its time. They are joined
-    /// by `close` and by dropping the last handle.
+    /// A thread `stratalog`, which writes and syncs, and for a log with a retention, a segment age
+    /// or compaction another, `stratalog-keep`, which does the rest and may take its time. They are
+    /// joined by `close` and by dropping the last handle.
     #[default]
     Background,
-    /// Nobody: the log starts no thread, syncs only when a call asks for it, and does the rest in
-    /// [`Log::maintain`](crate::Log::maintain).
+    /// Nobody: the log starts no thread that outlives a call, syncs only when a call asks for it,
+    /// and does the rest in [`Log::maintain`](crate::Log::maintain).
     Manual,
 }
 

@@ -8,6 +8,7 @@ use crate::commit::Urgency;
 use crate::compaction::CompactionReport;
 use crate::compaction::Pause;
 use crate::compaction::Run;
+use crate::compaction::freeing::Freeing;
 use crate::compaction::pace::Halt;
 use crate::compaction::pace::Pace;
 use crate::compaction::pace::Wanted;
@@ -281,6 +282,7 @@ impl Compactor {
             ids: 0..0,
             kept: HashMap::new(),
             not_removed: None,
+            freeing: Freeing::default(),
             report: CompactionReport::default(),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! A run reads the segments that are new to it and finds out which of their records are dead
 //! (`collect.rs`, `key_map.rs`), then writes what survives of those and of older ones into new
-//! segments (`rewrite.rs`, `output.rs`), one after the other. What it covers and when it is due is
-//! decided in `plan.rs`; who runs it, and who may end it, is in `compactor.rs`.
+//! segments (`rewrite.rs`, `output.rs`), one after the other; the space of what they replace is
+//! given back meanwhile (`freeing.rs`). What it covers and when it is due is decided in `plan.rs`;
+//! who runs it, and who may end it, is in `compactor.rs`.
 //!
 //! The crash argument. Ids for the new segments are durably used up before a file with records has
 //! one of them, so that such a file is garbage wherever the run is cut off. A new segment is
@@ -19,10 +20,12 @@
 //! - A record is removed only if a later one with its key is in the log, or if it is a tombstone
 //!   that has been there for long enough and hides nothing. A run ends when the log is truncated,
 //!   since that may take the later one away.
-//! - Beyond what the log needs there is one output at most on the disk.
+//! - Beyond what the log needs there is one output at most on the disk, and the space that is being
+//!   given back of what the one before it has replaced. A run that finds no space waits for that.
 
 mod collect;
 mod compactor;
+mod freeing;
 mod key_map;
 pub(crate) mod output;
 mod pace;
@@ -38,6 +41,7 @@ pub use report::LeftAside;
 use crate::bugs::Bug;
 use crate::commit::Commit;
 use crate::compaction::collect::Collected;
+use crate::compaction::freeing::Freeing;
 use crate::compaction::pace::Halt;
 use crate::compaction::pace::Pace;
 use crate::compaction::report::End;
@@ -85,6 +89,7 @@ struct Run<'a> {
     kept: HashMap<u64, (Timestamp, u64)>,
     /// Why a file could not be removed that is not part of the log any more.
     not_removed: Option<Error>,
+    freeing: Freeing,
     report: CompactionReport,
 }
 

@@ -3,6 +3,7 @@
 use crate::bugs::Bug;
 use crate::compaction::Run;
 use crate::compaction::collect::Collected;
+use crate::compaction::freeing::Held;
 use crate::compaction::output;
 use crate::compaction::output::Output;
 use crate::compaction::pace::Halt;
@@ -18,6 +19,7 @@ use crate::segment::Frames;
 use crate::segment::NewSegment;
 use crate::segment::Placed;
 use crate::segment::Records;
+use crate::storage::Handle;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::time::Duration;
@@ -103,6 +105,11 @@ impl Run<'_> {
                 Ok(done) => nth += done,
                 // It is left aside now; those beside it are looked at again without it.
                 Err(Halt::Unreadable(_)) => {}
+                Err(Halt::Failed(error))
+                    if error.kind() == ErrorKind::StorageFull && self.freeing.wait() =>
+                {
+                    // What was replaced before has left its space.
+                }
                 Err(halt) => return Err(halt),
             }
         }
@@ -125,8 +132,8 @@ impl Run<'_> {
         let id = self.next_id()?;
         let new = NewSegment::new(id, first.base_offset, self.segments.dir().storage().random());
         let mut group = vec![first];
-        let row = self.write_output(new, &mut group, &mut part, collected);
-        let row = row.map_err(|halt| Self::say_what_it_needs(halt, &group))?;
+        let written = self.write_output(new, &mut group, &mut part, collected);
+        let (row, inputs) = written.map_err(|halt| Self::say_what_it_needs(halt, &group))?;
         if Bug::InputsRemovedFirst.is_on() {
             output::remove(self.segments.dir(), NewSegment { segment_id: first.segment_id, ..new });
         }
@@ -138,6 +145,7 @@ impl Run<'_> {
                 // The log is what it should be: the next open removes the file.
                 self.not_removed = Some(error);
             }
+            self.freeing.begin(inputs);
             return Ok(group.len());
         }
         // Some have been deleted meanwhile: the others are rewritten without them.
@@ -156,21 +164,24 @@ impl Run<'_> {
         if self.aside.len() > before { Ok(()) } else { Err(Halt::Stopped) }
     }
 
-    /// Writes an output of the rows in `group`, which grows by those that go with them.
+    /// Writes an output of the rows in `group`, which grows by those that go with them. Gives their
+    /// files as well.
     fn write_output(
         &mut self,
         new: NewSegment,
         group: &mut Vec<Row>,
         part: &mut Part,
         collected: &Collected,
-    ) -> Result<Row, Halt> {
+    ) -> Result<(Row, Held), Halt> {
         let dir = self.segments.dir().clone();
         let created = Output::create(&dir, new, self.previous.as_ref(), self.log_id);
         let mut output = created.map_err(Halt::Failed)?;
         let place = self.rows.iter().position(|row| group.first() == Some(row)).unwrap_or_default();
         let mut row = *group.first().expect("a group begins with a row");
+        let mut inputs = Held::default();
         loop {
-            self.try_row(&row, |run| run.feed(&row, &mut output, collected))?;
+            let file = self.try_row(&row, |run| run.feed(&row, &mut output, collected))?;
+            inputs.add(file, row.byte_len);
             *part = Part { bytes: output.len(), ..*part };
             let Some((next, its)) = self.next_part(place + group.len(), collected) else { break };
             if falls(&next, group) || !part.takes(&its, self.segment_bytes) {
@@ -183,12 +194,13 @@ impl Run<'_> {
         let written = output.finish(part.end).map_err(Halt::Failed)?;
         let ages = group.iter().filter_map(|row| self.age(row, collected));
         let compacted_at = part.tombstones_at.or(ages.max());
-        Ok(match compacted_at {
+        let row = match compacted_at {
             // By this run or, if it comes up to the middle of it, by one before.
             Some(_) => Row { compacted_at, ..written },
             // Its tombstones are counted when a run covers it whole.
             None => Row { tombstone_count: 0, ..written },
-        })
+        };
+        Ok((row, inputs))
     }
 
     /// The row at a place, as a part of an output.
@@ -236,8 +248,13 @@ impl Run<'_> {
         self.walk(row, |placed| fate.keeps(placed)).map(|all| !all)
     }
 
-    /// Adds what stays of a segment to an output.
-    fn feed(&mut self, row: &Row, output: &mut Output, collected: &Collected) -> Result<(), Halt> {
+    /// Adds what stays of a segment to an output; gives its file.
+    fn feed(
+        &mut self,
+        row: &Row,
+        output: &mut Output,
+        collected: &Collected,
+    ) -> Result<Handle, Halt> {
         self.report.segments_read += 1;
         self.pace.will_read(row.byte_len);
         let mut fate = self.fate(row, collected);
@@ -277,7 +294,7 @@ impl Run<'_> {
             self.pace.did_read(header.frame_len())?;
             self.pace.did_write(output.len() - before)?;
         }
-        Ok(())
+        Ok(file)
     }
 
     /// Shows the records of a segment one by one, until one says no; tells whether none did.

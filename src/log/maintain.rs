@@ -78,9 +78,11 @@ impl Log {
     /// Blocks until it is done; appends and readers go on meanwhile.
     ///
     /// Needs space for one more segment at most; what has been written stands if the run ends
-    /// early. Where the memory for keys is full before all keys are read, the report says that
-    /// there is [`more`](CompactionReport::more) to do. What was compacted cannot be brought back:
-    /// if the log is truncated later, the older records of the keys that are cut off are gone too.
+    /// early. Large files that were replaced are closed by a thread, `stratalog-free`, which ends
+    /// before this returns: some file systems hold up whoever closes them until the space is free.
+    /// Where the memory for keys is full before all keys are read, the report says that there is
+    /// [`more`](CompactionReport::more) to do. What was compacted cannot be brought back: if the
+    /// log is truncated later, the older records of the keys that are cut off are gone too.
     ///
     /// # Errors
     ///

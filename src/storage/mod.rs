@@ -135,7 +135,8 @@ pub trait Storage: Debug + Send + Sync {
 /// An open file.
 ///
 /// Every method may be called from several threads at once; writes to ranges that do not overlap
-/// do not disturb each other. All I/O is positional: a file has no cursor.
+/// do not disturb each other. All I/O is positional: a file has no cursor. It is closed by dropping
+/// it, on any thread; what was removed has its space until then.
 pub trait File: Debug + Send + Sync {
     /// Reads up to `buf.len()` bytes at `position`; 0 means the end of the file.
     ///

@@ -15,6 +15,7 @@ mod compaction_beside;
 mod compaction_faults;
 mod compaction_forged;
 mod compaction_keeper;
+mod compaction_space;
 mod compaction_steps;
 mod compaction_tables;
 mod concurrency;

@@ -18,6 +18,7 @@ pub(crate) mod positions;
 pub(crate) mod replica;
 pub(crate) mod rules;
 pub(crate) mod site;
+pub(crate) mod space;
 pub(crate) mod steps;
 pub(crate) mod task;
 
