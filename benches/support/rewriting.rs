@@ -28,19 +28,9 @@ pub(crate) struct Compacted {
     pub(crate) records_left: u64,
 }
 
-/// When the file system frees the space of what was replaced. One that discards freed blocks at
-/// once (ext4 without a journal, mounted with `discard`) has whoever removes a file wait for that,
-/// 16 ms for 64 MiB; the limit removes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freeing {
-    Meanwhile,
-    /// When the clock has stopped, as where somebody still reads the files.
-    After,
-}
-
 /// Compacts a log of so many keys of 16 bytes with values of 100, of which one in 20 has two
 /// records. Nothing is left to be written when either side begins, and memory is at hand.
-pub(crate) fn compact(keys: u64, map_bytes: u64, freeing: Freeing) -> Compacted {
+pub(crate) fn compact(keys: u64, map_bytes: u64) -> Compacted {
     let dir = scratch();
     // No run of the log's own begins while it is filled.
     let log = open(dir.path(), Compaction::new().map_bytes(map_bytes), Maintenance::Manual);
@@ -50,7 +40,6 @@ pub(crate) fn compact(keys: u64, map_bytes: u64, freeing: Freeing) -> Compacted 
     let scanned = timed(|| scan(&log));
     warm(bytes / 10 + map_bytes);
     let mut runs = 0;
-    let held = if freeing == Freeing::After { files(dir.path()) } else { Vec::new() };
     let took = timed(|| {
         loop {
             runs += 1;
@@ -59,7 +48,6 @@ pub(crate) fn compact(keys: u64, map_bytes: u64, freeing: Freeing) -> Compacted 
             }
         }
     });
-    drop(held);
     let left = segments(dir.path());
     sync(dir.path());
     let limit = scanned + write(dir.path(), &left);
@@ -87,14 +75,9 @@ pub(crate) fn fill(log: &Log, keys: u64) {
 
 /// The lengths of the segments.
 fn segments(dir: &Path) -> Vec<u64> {
-    files(dir).iter().map(|file| file.metadata().unwrap().len()).collect()
-}
-
-/// The segments, opened: until they are closed, their space is not free.
-fn files(dir: &Path) -> Vec<File> {
-    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
-    let segments = files.filter(|path| path.extension().is_some_and(|end| end == "log"));
-    segments.map(|path| File::open(path).unwrap()).collect()
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap());
+    let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+    segments.map(|file| file.metadata().unwrap().len()).collect()
 }
 
 /// Has so much memory ready, in large pages: on a virtual machine, what its guest has not used for

@@ -6,7 +6,6 @@
 use crate::beside;
 use crate::rewriting;
 use crate::rewriting::Compacted;
-use crate::rewriting::Freeing;
 use crate::rolls;
 use crate::rolls::Rolls;
 use crate::support::is_smoke;
@@ -46,11 +45,9 @@ pub(crate) const ALL: [(&str, fn()); 4] =
 /// One round before, so that no side meets memory that was never touched.
 fn compaction() {
     let keys = scaled(KEYS);
-    let all = [256_u64, 128, 64].map(|mebibytes| (mebibytes, Freeing::Meanwhile));
-    for (mebibytes, freeing) in all.into_iter().chain([(256, Freeing::After)]) {
+    for mebibytes in [256_u64, 128, 64] {
         let map_bytes = if is_smoke() { mebibytes << 10 } else { mebibytes << 20 };
-        let rounds =
-            (0..=rounds().min(ROUNDS)).map(|_| rewriting::compact(keys, map_bytes, freeing));
+        let rounds = (0..=rounds().min(ROUNDS)).map(|_| rewriting::compact(keys, map_bytes));
         let rounds = rounds.skip(1).collect::<Vec<_>>();
         assert!(rounds.iter().all(|round| round.records_left == keys), "a wrong result");
         let rates = |took: fn(&Compacted) -> Duration| {
@@ -60,8 +57,7 @@ fn compaction() {
         let runs = rounds.first().map_or(0, |round| round.runs);
         let goal = at_least("ratio", ratio(&pair), 0.5);
         let goal = if runs == 1 { goal } else { None };
-        let freed = if freeing == Freeing::After { ", space freed later" } else { "" };
-        let name = format!("{keys} keys of 16 B, 100 B, {mebibytes} MiB, {runs} runs{freed}");
+        let name = format!("{keys} keys of 16 B, 100 B, {mebibytes} MiB, {runs} runs");
         row(&format!("compaction, {name} (limit: scan and write)"), "GB/s", &pair, goal);
     }
 }
