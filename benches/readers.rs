@@ -24,6 +24,9 @@ use stratalog::Log;
 const ROUNDS: usize = 5;
 const RACE_COUNT: u64 = 4_000_000;
 const DELAY_COUNT: u64 = 100_000;
+/// As long as the delays are measured, and as short as what is asked of them.
+const LOST_FOR: Duration = Duration::from_secs(2);
+const LOST_MIN: Duration = Duration::from_micros(10);
 const DELAY_RATES: [u64; 3] = [1_000, 50_000, 500_000];
 const SCAN_COUNT: u64 = 4_000_000;
 const WAITERS: usize = 200;
@@ -48,6 +51,13 @@ fn main() {
 }
 
 fn delays() {
+    let lost = (0..rounds()).map(|_| following::lost(LOST_FOR, LOST_MIN) * 100.0).collect();
+    row(
+        "limit: time in which two threads that spin lose their core for over 10 us",
+        "%",
+        middle(lost),
+        None,
+    );
     for rate in DELAY_RATES {
         let count = scaled(DELAY_COUNT.min(2 * rate));
         let sides = [following::delays, following::limit_delays];

@@ -80,7 +80,7 @@ pub(crate) fn delays(per_second: u64, count: u64) -> Vec<Duration> {
     let mut cursor = log.cursor(Seek::End).unwrap();
     let started = Instant::now();
     let reader = thread::spawn(move || {
-        let mut delays = Vec::new();
+        let mut delays = room(count);
         while u64::try_from(delays.len()).unwrap() < count {
             assert!(cursor.wait(Duration::MAX).unwrap());
             while let Some(entry) = cursor.next().unwrap() {
@@ -105,15 +105,16 @@ pub(crate) fn limit_delays(per_second: u64, count: u64) -> Vec<Duration> {
     let started = Instant::now();
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            let seen = times.iter().map(|time| {
+            let mut delays = room(count);
+            delays.extend(times.iter().map(|time| {
                 loop {
                     match time.load(Ordering::Acquire) {
                         0 => hint::spin_loop(),
                         time => return started.elapsed() - Duration::from_nanos(time),
                     }
                 }
-            });
-            seen.collect::<Vec<_>>()
+            }));
+            delays
         });
         let mut unset = times.iter();
         paced(started, per_second, count, |now| {
@@ -121,6 +122,33 @@ pub(crate) fn limit_delays(per_second: u64, count: u64) -> Vec<Duration> {
         });
         reader.join().unwrap()
     })
+}
+
+/// The share of the time in which two threads that only look at the clock do not run, for longer
+/// than `shortest` at a time: whatever comes then is seen late by any reader.
+pub(crate) fn lost(time: Duration, shortest: Duration) -> f64 {
+    let lost_by_one = || {
+        let started = Instant::now();
+        let (mut last, mut lost) = (started, Duration::ZERO);
+        while last - started < time {
+            let now = Instant::now();
+            lost += if now - last > shortest { now - last } else { Duration::ZERO };
+            last = now;
+        }
+        lost.as_secs_f64() / time.as_secs_f64()
+    };
+    thread::scope(|scope| {
+        let threads = [scope.spawn(lost_by_one), scope.spawn(lost_by_one)];
+        threads.map(|thread| thread.join().unwrap()).iter().sum::<f64>() / 2.0
+    })
+}
+
+/// Room for so many delays, in memory that was touched: on a virtual machine the first touch of a
+/// page takes 40 us, and a page has 256 of them.
+fn room(count: u64) -> Vec<Duration> {
+    let mut delays = vec![Duration::MAX; usize::try_from(count).unwrap()];
+    delays.clear();
+    delays
 }
 
 /// Sends the time at a rate.
