@@ -2,9 +2,9 @@
 //!
 //! A run reads the segments that are new to it and finds out which of their records are dead
 //! (`collect.rs`, `key_map.rs`), then writes what survives of those and of older ones into new
-//! segments (`rewrite.rs`, `output.rs`), one after the other; the space of what they replace is
-//! given back meanwhile (`freeing.rs`). What it covers and when it is due is decided in `plan.rs`;
-//! who runs it, and who may end it, is in `compactor.rs`.
+//! segments (`rewrite.rs`, `fate.rs`, `output.rs`), one after the other; the space of what they
+//! replace is given back meanwhile (`freeing.rs`). What it covers and when it is due is decided in
+//! `plan.rs`; who runs it, and who may end it, is in `compactor.rs`.
 //!
 //! The crash argument. Ids for the new segments are durably used up before a file with records has
 //! one of them, so that such a file is garbage wherever the run is cut off. A new segment is
@@ -25,6 +25,7 @@
 
 mod collect;
 mod compactor;
+mod fate;
 mod freeing;
 mod key_map;
 pub(crate) mod output;

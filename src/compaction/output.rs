@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::format::bytes;
+use crate::format::bytes::DecodeError;
 use crate::format::frame::ALIGNMENT;
 use crate::format::frame::FRAME_HEADER_LEN;
 use crate::format::frame::FrameHeader;
@@ -117,16 +118,77 @@ impl Output {
         if (step, delta) == (record.offset_step, record.time_delta) {
             self.bytes.extend_from_slice(bytes);
         } else if record::put_moved(&mut self.bytes, bytes, step, delta).is_none() {
-            return Err(Error::new(ErrorKind::Io, "a bug: a record was not where it was found"));
+            return Err(misplaced());
         }
-        check_body_len(self.bytes.len() - open.start - FRAME_HEADER_LEN)
-            .map_err(|error| error.with_offset(*offset))?;
+        check_body_len(self.body_len(open)).map_err(|error| error.with_offset(*offset))?;
         let next = *offset + 1;
         let record_count = open.record_count + 1;
         self.open = Some(OpenFrame { last_at: *appended_at, next, record_count, ..open });
         self.record_count += 1;
         self.tombstone_count += u64::from(record.value.is_none());
         Ok(())
+    }
+
+    /// Whether the records of a frame of so many bytes can be [`thinned`](Output::thinned): then
+    /// they make a frame of their own.
+    pub(crate) fn thins(&self, body_len: usize) -> bool {
+        let is_done = |open: OpenFrame| self.body_len(open) >= FRAME_BYTES / 2;
+        (FRAME_BYTES / 2..=2 * FRAME_BYTES).contains(&body_len) && self.open.is_none_or(is_done)
+    }
+
+    /// Adds those records of a frame that stay, in a frame that is like it: what lies together is
+    /// copied together, and only the first record behind a gap becomes another.
+    pub(crate) fn thinned(
+        &mut self,
+        header: &FrameHeader,
+        body: &[u8],
+        mut keeps: impl FnMut(&Placed<'_>) -> Result<bool, DecodeError>,
+    ) -> Result<Result<(), DecodeError>> {
+        let bytes_of = |range| body.get(range).unwrap_or_default();
+        let mut frame: Option<OpenFrame> = None;
+        // What of the body is to be copied next.
+        let mut run = 0..0;
+        for placed in Records::new(body, header) {
+            let placed = match placed {
+                Ok(placed) => placed,
+                Err(why) => return Ok(Err(why)),
+            };
+            match keeps(&placed) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(why) => return Ok(Err(why)),
+            }
+            let open = match &mut frame {
+                Some(open) => open,
+                None => {
+                    self.close_frame(placed.offset)?;
+                    frame.insert(self.open_frame(self.end, header.appended_at)?)
+                }
+            };
+            let step = placed.offset.saturating_since(open.next);
+            let moves = step != placed.record.offset_step;
+            if moves || placed.at != run.end {
+                self.bytes.extend_from_slice(bytes_of(run));
+                run = placed.at..placed.at;
+            }
+            if moves {
+                let bytes = bytes_of(placed.at..placed.end);
+                record::put_moved(&mut self.bytes, bytes, step, placed.record.time_delta)
+                    .ok_or_else(misplaced)?;
+                run = placed.end..placed.end;
+            }
+            run.end = placed.end;
+            open.next = placed.offset + 1;
+            open.last_at = placed.appended_at;
+            open.record_count += 1;
+            self.tombstone_count += u64::from(placed.record.value.is_none());
+        }
+        self.bytes.extend_from_slice(bytes_of(run));
+        if let Some(open) = frame {
+            self.record_count += u64::from(open.record_count);
+            self.open = Some(open);
+        }
+        Ok(Ok(()))
     }
 
     /// Whether a whole frame from `base` on can be taken as it is.
@@ -184,8 +246,12 @@ impl Output {
         open.last_at = last.map_or(open.at, |placed| placed.appended_at);
     }
 
+    fn body_len(&self, open: OpenFrame) -> usize {
+        self.bytes.len() - open.start - FRAME_HEADER_LEN
+    }
+
     fn takes(&self, open: OpenFrame, at: Timestamp, len: usize) -> bool {
-        let body_len = self.bytes.len() - open.start - FRAME_HEADER_LEN;
+        let body_len = self.body_len(open);
         open.body_crc.is_none()
             && body_len < FRAME_BYTES
             && body_len + len <= 2 * FRAME_BYTES
@@ -258,6 +324,10 @@ impl Drop for Output {
 pub(crate) fn remove(dir: &Dir, new: NewSegment) {
     drop(dir.remove(&names::segment(new.base_offset, new.segment_id)));
     drop(dir.remove(&names::index(new.base_offset, new.segment_id)));
+}
+
+fn misplaced() -> Error {
+    Error::new(ErrorKind::Io, "a bug: a record was not where it was found")
 }
 
 /// A record that is as large as a frame can be may grow by an offset step, which nobody could read.

@@ -3,6 +3,7 @@
 use crate::bugs::Bug;
 use crate::compaction::Run;
 use crate::compaction::collect::Collected;
+use crate::compaction::fate::Fate;
 use crate::compaction::freeing::Held;
 use crate::compaction::output;
 use crate::compaction::output::Output;
@@ -11,10 +12,7 @@ use crate::compaction::plan;
 use crate::compaction::plan::Part;
 use crate::error::Error;
 use crate::error::ErrorKind;
-use crate::format::bytes::DecodeError;
-use crate::format::frame::FrameHeader;
 use crate::format::manifest::Row;
-use crate::segment::FRAME_BYTES;
 use crate::segment::Frames;
 use crate::segment::NewSegment;
 use crate::segment::Placed;
@@ -23,69 +21,6 @@ use crate::storage::Handle;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::time::Duration;
-
-/// What happens to the records of one segment.
-struct Fate<'a> {
-    collected: &'a Collected,
-    row: &'a Row,
-    /// The start of the log: records below are nobody's any more.
-    start: Offset,
-    drops_tombstones: bool,
-    /// The number of the next record that has one.
-    number: u64,
-}
-
-impl Fate<'_> {
-    /// Whether a record stays. To be asked for every one, in order.
-    fn keeps(&mut self, placed: &Placed<'_>) -> bool {
-        let is_collected =
-            placed.offset >= self.collected.from && placed.offset < self.collected.limit;
-        let number = self.number;
-        self.number += u64::from(is_collected);
-        if placed.offset < self.start {
-            return false;
-        }
-        let Some(key) = placed.record.key else { return true };
-        if placed.offset >= self.collected.limit {
-            return true;
-        }
-        if self.drops_tombstones && placed.record.value.is_none() {
-            return false;
-        }
-        let map = &self.collected.map;
-        if is_collected { !map.is_dead(number) } else { map.is_empty() || !map.has(map.hash(key)) }
-    }
-
-    /// Whether all records of a frame stay, as far as that is known without looking at them. They
-    /// have been numbered without a gap, so their numbers are known as well.
-    fn keeps_whole(&mut self, header: &FrameHeader) -> bool {
-        let Collected { from, limit, rows, map, .. } = self.collected;
-        let (base, end) = (header.base_offset, header.end_offset());
-        let row = self.row;
-        let is_dense = row.record_count == row.end_offset - row.base_offset;
-        if !is_dense || base < self.start || end > row.end_offset {
-            return false;
-        }
-        if base >= *limit {
-            return true;
-        }
-        let seen = rows.get(&row.segment_id);
-        let has_no_tombstones = seen.is_some_and(|seen| seen.tombstones == 0);
-        // Their numbers are taken from what was seen, not from what the row says of it.
-        let covered = row.end_offset.min(*limit).saturating_since(row.base_offset.max(*from));
-        let is_numbered = seen.is_some_and(|seen| seen.numbers.end - seen.numbers.start == covered);
-        let numbers = self.number..self.number + (end - base);
-        let keeps = is_numbered
-            && base >= *from
-            && end <= *limit
-            && has_no_tombstones
-            && map.count_dead(numbers.clone()) == 0;
-        if keeps {
-            self.number = numbers.end;
-        }
-        keeps
-    }
-}
 
 impl Run<'_> {
     /// Rewrites what is worth it, front to back, and swaps each output in as soon as it is whole.
@@ -260,36 +195,11 @@ impl Run<'_> {
         let mut fate = self.fate(row, collected);
         let (file, seed) = self.open(row)?;
         let mut frames = Frames::new(&file, seed, row);
-        // Times of records that stay do not fall, so that those of a row never do.
-        let mut last_at = Timestamp::MIN;
         loop {
             let before = output.len();
             let Some((header, body)) = frames.next().map_err(Halt::Unreadable)? else { break };
-            let is_large = body.len() >= FRAME_BYTES / 2;
-            if is_large && output.takes_frame(header.base_offset) && fate.keeps_whole(&header) {
-                output.frame(&header, body, header.count.into()).map_err(Halt::Failed)?;
-            } else {
-                let mut malformed = None;
-                for placed in Records::new(body, &header) {
-                    match placed {
-                        Ok(placed) if placed.offset >= row.end_offset => break,
-                        Ok(placed) if placed.appended_at < last_at => {
-                            let what = "it was appended before the record in front of it";
-                            malformed = Some(DecodeError::Malformed(what));
-                            break;
-                        }
-                        Ok(placed) if fate.keeps(&placed) => {
-                            last_at = placed.appended_at;
-                            let bytes = body.get(placed.at..placed.end).unwrap_or_default();
-                            output.record(&placed, bytes).map_err(refused)?;
-                        }
-                        Ok(_) => {}
-                        Err(why) => malformed = Some(why),
-                    }
-                }
-                if let Some(why) = malformed {
-                    return Err(Halt::Unreadable(frames.malformed(why)));
-                }
+            if let Err(why) = fate.feed(&header, body, output).map_err(refused)? {
+                return Err(Halt::Unreadable(frames.malformed(why)));
             }
             self.pace.did_read(header.frame_len())?;
             self.pace.did_write(output.len() - before)?;
@@ -329,7 +239,8 @@ impl Run<'_> {
     fn fate<'a>(&self, row: &'a Row, collected: &'a Collected) -> Fate<'a> {
         let number = collected.rows.get(&row.segment_id).map_or(0, |seen| seen.numbers.start);
         let drops_tombstones = self.drops_tombstones(row, collected);
-        Fate { collected, row, start: self.start, drops_tombstones, number }
+        let last_at = Timestamp::MIN;
+        Fate { collected, row, start: self.start, drops_tombstones, number, last_at }
     }
 
     /// When a run first covered the segment; `None` if this one does not either.

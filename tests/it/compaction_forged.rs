@@ -12,6 +12,7 @@ use crate::support::image::Image;
 use crate::support::image::tiny;
 use crate::support::secs;
 use std::ops::ControlFlow;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stratalog::storage::MemoryStorage;
@@ -136,6 +137,43 @@ fn a_segment_whose_times_fall_is_left_aside() {
         assert_eq!(Full::of(&log), before, "{times:?}");
         let aside = report.left_aside();
         assert_eq!((aside.len(), aside[0].error().kind()), (1, ErrorKind::Corrupt), "{times:?}");
+    }
+}
+
+/// A frame that says it was appended before the records in front of it is not taken over as it is:
+/// the next run could not read the output.
+#[test]
+fn a_large_frame_that_begins_too_early_does_no_harm() {
+    const LATER: u8 = 90;
+    let keyed = |key: u8| [&[1 | 1 << 4, LATER, 1, key, 200, 1][..], &[b'v'; 200]].concat();
+    let frame = |at, base, keys: Range<u8>| {
+        let body: Vec<u8> = keys.clone().flat_map(keyed).collect();
+        forge::frame_at(at, base, u32::from(keys.end - keys.start), &body)
+    };
+    for loses in [true, false] {
+        // The first is too large to be taken over, and loses a record; the others are put into
+        // frames that begin when they were appended.
+        let mut bytes = forge::segment(1, 0);
+        bytes.extend(frame(50, 0, 0..55));
+        bytes.extend(frame(60, 55, 55..75));
+        bytes.extend(frame(70, 75, if loses { 60..61 } else { 80..81 }));
+        bytes.extend(frame(80, 76, 0..1));
+        let byte_len = bytes.len() as u64;
+        let row = forge::Row { id: 1, base: 0, end: 77, byte_len, state: forge::SEALED };
+        let mut image = Image::default();
+        image.0.insert("MANIFEST".into(), forge::manifest(forge::CLOSED, 0, &[row]));
+        image.0.insert(forge::segment_name(1, 0), bytes);
+        let log = options(image.storage()).open(DIR).unwrap();
+        let full = Full::of(&log);
+        assert!(log.compact().unwrap().left_aside().is_empty());
+        assert_eq!(Full::of(&log), full.compacted_to(at(77)));
+        // A run that reads the output, and takes one more record from it.
+        log.append(Record::new("v").key(&[1])).unwrap();
+        log.roll().unwrap();
+        let full = Full::of(&log);
+        let report = log.compact().unwrap();
+        assert_eq!((report.records_removed(), report.left_aside().len()), (1, 0));
+        assert_eq!(Full::of(&log), full.compacted_to(at(78)));
     }
 }
 

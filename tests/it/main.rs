@@ -14,6 +14,7 @@ mod compaction;
 mod compaction_beside;
 mod compaction_faults;
 mod compaction_forged;
+mod compaction_frames;
 mod compaction_keeper;
 mod compaction_space;
 mod compaction_steps;

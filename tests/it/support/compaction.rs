@@ -98,6 +98,12 @@ impl Full {
         left
     }
 
+    pub(crate) fn without_tombstones(&self) -> Self {
+        let mut left = self.clone();
+        left.rows.retain(|_, row| !row.record.is_tombstone());
+        left
+    }
+
     pub(crate) fn below(&self, end: Offset) -> Self {
         let mut left = self.clone();
         left.rows.retain(|offset, _| *offset < end);
