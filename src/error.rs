@@ -105,6 +105,11 @@ impl Error {
         })
     }
 
+    /// What happened, without the place.
+    pub(crate) fn what(&self) -> &str {
+        &self.0.what
+    }
+
     pub(crate) fn with_path(self, path: &Path) -> Self {
         self.with(|inner| inner.path = Some(path.to_owned()))
     }

@@ -250,7 +250,7 @@ fn look(dir: &Dir) -> Result<Look> {
             None
         }
         Listed::Damaged(error) => {
-            tell(format!("the manifest is damaged: {error}"));
+            tell(error.what().to_owned());
             None
         }
     };

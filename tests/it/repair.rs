@@ -239,7 +239,9 @@ fn what_is_set_aside_is_what_was_there() {
     damaged.bytes(&name)[130] ^= 4;
     damaged.bytes("MANIFEST")[20] ^= 4;
     let storage = damaged.storage();
-    repair(&storage, Keep::Readable);
+    let found = repair(&storage, Keep::Readable).found().damage()[0].clone();
+    assert!(found.what.starts_with("the manifest is damaged (the checksum"), "{found:?}");
+    assert!(!found.what.contains("MANIFEST"), "the path is told twice: {found:?}");
     let aside = aside(&storage);
     assert_eq!(aside[&name], damaged.0[&name]);
     assert_eq!(aside["MANIFEST"], damaged.0["MANIFEST"]);
