@@ -21,7 +21,7 @@ pub(super) struct Fate<'a> {
     pub(super) drops_tombstones: bool,
     /// The number of the next record that has one.
     pub(super) number: u64,
-    /// When the last record that stays was appended.
+    /// When the last record was appended that stays, of those that were looked at.
     pub(super) last_at: Timestamp,
 }
 
@@ -33,14 +33,15 @@ impl Fate<'_> {
         body: &[u8],
         output: &mut Output,
     ) -> Result<Result<(), DecodeError>> {
-        // Else a record in front of it has a later time, and no frame may begin earlier than that.
-        let follows = header.appended_at >= self.last_at;
-        let is_large = body.len() >= FRAME_BYTES / 2;
-        let may_be_whole = follows && is_large && output.takes_frame(header.base_offset);
+        let may_be_whole = body.len() >= FRAME_BYTES / 2
+            // No frame begins earlier than the record in front of it was appended.
+            && header.appended_at >= self.last_at
+            && output.takes_frame(header.base_offset);
         if may_be_whole && self.keeps_whole(header) {
+            self.last_at = header.appended_at;
             return output.frame(header, body, header.count.into()).map(Ok);
         }
-        if follows && header.end_offset() <= self.row.end_offset && output.thins(body.len()) {
+        if header.end_offset() <= self.row.end_offset && output.thins(body.len()) {
             return output.thinned(header, body, |placed| self.judge(placed));
         }
         for placed in Records::new(body, header) {

@@ -2,8 +2,8 @@
 //!
 //! A file that was removed keeps its space until it is closed, and some file systems have whoever
 //! closes it wait until the space is free: ext4 without a journal, if it discards at once, 16 ms
-//! for 64 MiB. So a run keeps its large inputs open until their names are gone, and has a thread
-//! close them while it writes the next output.
+//! for 64 MiB. So a run has its large inputs open when their names go, and a thread closes them
+//! while it writes the next output.
 //!
 //! # Invariants
 //!
@@ -14,23 +14,13 @@ use crate::sync::thread::Builder;
 use crate::sync::thread::JoinHandle;
 
 /// Smaller files go at once, which takes less time than to start a thread.
-const HELD_MIN_BYTES: u64 = 8 << 20;
+pub(super) const HELD_MIN_BYTES: u64 = 8 << 20;
 
 /// So many files of one output are kept open, whatever little is left of each.
-const HELD_MAX: usize = 16;
+pub(super) const HELD_MAX: usize = 16;
 
 /// Inputs of an output, which keep their space.
-#[derive(Debug, Default)]
-pub(super) struct Held(Vec<Handle>);
-
-impl Held {
-    /// Keeps a file of so many bytes open, if that is worth it.
-    pub(super) fn add(&mut self, file: Handle, bytes: u64) {
-        if bytes >= HELD_MIN_BYTES && self.0.len() < HELD_MAX {
-            self.0.push(file);
-        }
-    }
-}
+pub(super) type Held = Vec<Handle>;
 
 #[derive(Debug, Default)]
 pub(super) struct Freeing(Option<JoinHandle<()>>);
@@ -39,7 +29,7 @@ impl Freeing {
     /// Closes files whose names are gone, behind those before.
     pub(super) fn begin(&mut self, held: Held) {
         self.wait();
-        if !held.0.is_empty() {
+        if !held.is_empty() {
             let thread = Builder::new().name("stratalog-free".into());
             // Without a thread they have been closed here.
             self.0 = thread.spawn(move || drop(held)).ok();

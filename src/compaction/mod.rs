@@ -35,6 +35,7 @@ mod report;
 mod rewrite;
 
 pub(crate) use compactor::Compactor;
+pub(crate) use output::GROWTH_MAX;
 pub(crate) use pace::Pause;
 pub use report::CompactionReport;
 pub use report::LeftAside;
@@ -100,6 +101,7 @@ impl Run<'_> {
         self.look_at_those_left_aside()?;
         let collected = self.collect(self.from)?;
         self.rewrite(&collected)?;
+        self.freeing.wait();
         self.finish(&collected)
     }
 

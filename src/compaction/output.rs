@@ -40,6 +40,11 @@ const _: () = assert!(STEP as u64 == ALIGNMENT);
 /// How much is written at a time.
 const WRITE_BYTES: usize = 512 << 10;
 
+/// By how much what stays of a frame may be larger than it was, or than a frame gets otherwise: by
+/// the step of a record to its offset in the segment, and by its time. A record that is gone took
+/// more than the step over it.
+pub(crate) const GROWTH_MAX: usize = 5 + 9;
+
 /// If it is dropped before it is finished, by a callback that panics for one, the file goes.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -136,8 +141,8 @@ impl Output {
         (FRAME_BYTES / 2..=2 * FRAME_BYTES).contains(&body_len) && self.open.is_none_or(is_done)
     }
 
-    /// Adds those records of a frame that stay, in a frame that is like it: what lies together is
-    /// copied together, and only the first record behind a gap becomes another.
+    /// Adds those records of a frame that stay, in a frame of their own, which begins when the
+    /// first of them was appended. What lies together and need not change is copied together.
     pub(crate) fn thinned(
         &mut self,
         header: &FrameHeader,
@@ -162,26 +167,27 @@ impl Output {
                 Some(open) => open,
                 None => {
                     self.close_frame(placed.offset)?;
-                    frame.insert(self.open_frame(self.end, header.appended_at)?)
+                    frame.insert(self.open_frame(self.end, placed.appended_at)?)
                 }
             };
-            let step = placed.offset.saturating_since(open.next);
-            let moves = step != placed.record.offset_step;
+            let Placed { offset, appended_at, record, .. } = placed;
+            let step = offset.saturating_since(open.next);
+            let delta = delta(open.at, appended_at).unwrap_or_default();
+            let moves = (step, delta) != (record.offset_step, record.time_delta);
             if moves || placed.at != run.end {
                 self.bytes.extend_from_slice(bytes_of(run));
                 run = placed.at..placed.at;
             }
             if moves {
                 let bytes = bytes_of(placed.at..placed.end);
-                record::put_moved(&mut self.bytes, bytes, step, placed.record.time_delta)
-                    .ok_or_else(misplaced)?;
+                record::put_moved(&mut self.bytes, bytes, step, delta).ok_or_else(misplaced)?;
                 run = placed.end..placed.end;
             }
             run.end = placed.end;
-            open.next = placed.offset + 1;
-            open.last_at = placed.appended_at;
+            open.next = offset + 1;
+            open.last_at = appended_at;
             open.record_count += 1;
-            self.tombstone_count += u64::from(placed.record.value.is_none());
+            self.tombstone_count += u64::from(record.value.is_none());
         }
         self.bytes.extend_from_slice(bytes_of(run));
         if let Some(open) = frame {

@@ -4,6 +4,8 @@ use crate::bugs::Bug;
 use crate::compaction::Run;
 use crate::compaction::collect::Collected;
 use crate::compaction::fate::Fate;
+use crate::compaction::freeing::HELD_MAX;
+use crate::compaction::freeing::HELD_MIN_BYTES;
 use crate::compaction::freeing::Held;
 use crate::compaction::output;
 use crate::compaction::output::Output;
@@ -17,7 +19,6 @@ use crate::segment::Frames;
 use crate::segment::NewSegment;
 use crate::segment::Placed;
 use crate::segment::Records;
-use crate::storage::Handle;
 use crate::units::Offset;
 use crate::units::Timestamp;
 use std::time::Duration;
@@ -68,10 +69,11 @@ impl Run<'_> {
         let new = NewSegment::new(id, first.base_offset, self.segments.dir().storage().random());
         let mut group = vec![first];
         let written = self.write_output(new, &mut group, &mut part, collected);
-        let (row, inputs) = written.map_err(|halt| Self::say_what_it_needs(halt, &group))?;
+        let row = written.map_err(|halt| Self::say_what_it_needs(halt, &group))?;
         if Bug::InputsRemovedFirst.is_on() {
             output::remove(self.segments.dir(), NewSegment { segment_id: first.segment_id, ..new });
         }
+        let held = self.hold(&group);
         if self.swap(&group, row).map_err(|error| self.discard_unless_poisoned(new, error))? {
             self.count(&group, &row);
             self.report.segments_written += 1;
@@ -80,7 +82,7 @@ impl Run<'_> {
                 // The log is what it should be: the next open removes the file.
                 self.not_removed = Some(error);
             }
-            self.freeing.begin(inputs);
+            self.freeing.begin(held);
             return Ok(group.len());
         }
         // Some have been deleted meanwhile: the others are rewritten without them.
@@ -99,24 +101,31 @@ impl Run<'_> {
         if self.aside.len() > before { Ok(()) } else { Err(Halt::Stopped) }
     }
 
-    /// Writes an output of the rows in `group`, which grows by those that go with them. Gives their
-    /// files as well.
+    /// Opens the files whose space is worth a thread. One that cannot be opened is removed at once.
+    fn hold(&self, group: &[Row]) -> Held {
+        let large = group.iter().filter(|row| row.byte_len >= HELD_MIN_BYTES).take(HELD_MAX);
+        large.filter_map(|row| self.open(row).ok()).map(|(file, _)| file).collect()
+    }
+
+    /// Writes an output of the rows in `group`, which grows by those that go with them.
     fn write_output(
         &mut self,
         new: NewSegment,
         group: &mut Vec<Row>,
         part: &mut Part,
         collected: &Collected,
-    ) -> Result<(Row, Held), Halt> {
+    ) -> Result<Row, Halt> {
         let dir = self.segments.dir().clone();
         let created = Output::create(&dir, new, self.previous.as_ref(), self.log_id);
         let mut output = created.map_err(Halt::Failed)?;
         let place = self.rows.iter().position(|row| group.first() == Some(row)).unwrap_or_default();
         let mut row = *group.first().expect("a group begins with a row");
-        let mut inputs = Held::default();
+        let mut last_at = Timestamp::MIN;
         loop {
-            let file = self.try_row(&row, |run| run.feed(&row, &mut output, collected))?;
-            inputs.add(file, row.byte_len);
+            last_at = self.try_row(&row, |run| {
+                let fate = Fate { last_at, ..run.fate(&row, collected) };
+                run.feed(fate, &mut output)
+            })?;
             *part = Part { bytes: output.len(), ..*part };
             let Some((next, its)) = self.next_part(place + group.len(), collected) else { break };
             if falls(&next, group) || !part.takes(&its, self.segment_bytes) {
@@ -129,13 +138,12 @@ impl Run<'_> {
         let written = output.finish(part.end).map_err(Halt::Failed)?;
         let ages = group.iter().filter_map(|row| self.age(row, collected));
         let compacted_at = part.tombstones_at.or(ages.max());
-        let row = match compacted_at {
+        Ok(match compacted_at {
             // By this run or, if it comes up to the middle of it, by one before.
             Some(_) => Row { compacted_at, ..written },
             // Its tombstones are counted when a run covers it whole.
             None => Row { tombstone_count: 0, ..written },
-        };
-        Ok((row, inputs))
+        })
     }
 
     /// The row at a place, as a part of an output.
@@ -183,16 +191,11 @@ impl Run<'_> {
         self.walk(row, |placed| fate.keeps(placed)).map(|all| !all)
     }
 
-    /// Adds what stays of a segment to an output; gives its file.
-    fn feed(
-        &mut self,
-        row: &Row,
-        output: &mut Output,
-        collected: &Collected,
-    ) -> Result<Handle, Halt> {
+    /// Adds what stays of a segment to an output; gives when the last record of it was appended.
+    fn feed(&mut self, mut fate: Fate<'_>, output: &mut Output) -> Result<Timestamp, Halt> {
+        let row = fate.row;
         self.report.segments_read += 1;
         self.pace.will_read(row.byte_len);
-        let mut fate = self.fate(row, collected);
         let (file, seed) = self.open(row)?;
         let mut frames = Frames::new(&file, seed, row);
         loop {
@@ -204,7 +207,7 @@ impl Run<'_> {
             self.pace.did_read(header.frame_len())?;
             self.pace.did_write(output.len() - before)?;
         }
-        Ok(file)
+        Ok(fate.last_at)
     }
 
     /// Shows the records of a segment one by one, until one says no; tells whether none did.

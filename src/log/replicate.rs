@@ -1,5 +1,6 @@
 //! Replication: frames of one log appended to another, offsets, times and bytes as they are.
 
+use crate::compaction;
 use crate::cursor::frames;
 use crate::error::Result;
 use crate::log::Log;
@@ -124,6 +125,8 @@ impl Log {
     pub fn append_frames_with(&self, level: Durability, frames: &[u8]) -> Result<Range<Offset>> {
         // Also a log that takes only small batches gathers small records into one frame.
         let frame_max = self.0.max_batch_bytes.max(2 * FRAME_BYTES as u64);
+        // A record that was as large as can be may have lost all in front of it.
+        let frame_max = frame_max.saturating_add(compaction::GROWTH_MAX as u64);
         let shipment = Shipment::check(frames, frame_max)?;
         self.commit().append_frames(&shipment, level)
     }

@@ -114,7 +114,8 @@ fn refused(fault: &Fault) -> Error {
 
 fn too_large(frame: &WireFrame<'_>, body_max: u64) -> Error {
     let len = frame.header.body_len;
-    let what = format!("a frame of {len} bytes was shipped, max_batch_bytes is {body_max}");
+    let what =
+        format!("a frame of {len} bytes was shipped, {body_max} are taken: see max_batch_bytes");
     Error::new(ErrorKind::TooLarge, what)
         .with_position(frame.position)
         .with_offset(frame.header.base_offset)

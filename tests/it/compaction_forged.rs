@@ -177,6 +177,42 @@ fn a_large_frame_that_begins_too_early_does_no_harm() {
     }
 }
 
+/// The same in two segments whose times, as the manifest has them, let them be merged.
+#[test]
+fn a_segment_that_begins_too_early_is_not_merged() {
+    const LATER: u8 = 90;
+    let frame = |at, base, keys: Range<u8>| {
+        let keyed = |key| [&[1 | 1 << 4, LATER, 1, key, 200, 1][..], &[b'v'; 200]].concat();
+        let body: Vec<u8> = keys.clone().flat_map(keyed).collect();
+        forge::frame_at(at, base, u32::from(keys.end - keys.start), &body)
+    };
+    let first = [forge::segment(1, 0), frame(70, 0, 0..20)].concat();
+    let second = [forge::segment(2, 20), frame(60, 20, 20..40), frame(80, 40, 0..1)].concat();
+    let row = |id, base, end, bytes: &[u8]| forge::Row {
+        id,
+        base,
+        end,
+        byte_len: bytes.len() as u64,
+        state: forge::SEALED,
+    };
+    let rows = [row(1, 0, 20, &first), row(2, 20, 41, &second)];
+    let mut image = Image::default();
+    image.0.insert("MANIFEST".into(), forge::manifest(forge::CLOSED, 0, &rows));
+    image.0.insert(forge::segment_name(1, 0), first);
+    image.0.insert(forge::segment_name(2, 20), second);
+    let log = options(image.storage()).segment_bytes(1 << 20).open(DIR).unwrap();
+    // A run that reads what the one before has written.
+    for number in [1, 2] {
+        let full = Full::of(&log);
+        let report = log.compact().unwrap();
+        let aside: Vec<_> = report.left_aside().iter().map(|aside| aside.offsets()).collect();
+        assert_eq!(aside, [at(20)..at(41)], "{report}");
+        assert_eq!((report.records_removed(), Full::of(&log).table()), (1, full.table()));
+        log.append(Record::new("v").key(&[number])).unwrap();
+        log.roll().unwrap();
+    }
+}
+
 /// What a crash cut off was compacted, and had tombstones, if the manifest is to be believed: what
 /// is left of that has to be a manifest that can be read.
 #[test]

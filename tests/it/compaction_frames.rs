@@ -2,14 +2,18 @@
 //! records at their begin, in the middle and at their end, and may have lost some before.
 
 use crate::support::Site;
+use crate::support::at;
 use crate::support::clock::ManualClock;
 use crate::support::compaction::Full;
 use crate::support::compaction::check_compacted;
+use crate::support::compaction::compacting;
 use crate::support::compaction::compacting_with;
 use crate::support::medium::Numbers;
+use crate::support::replica::catch_up;
 use crate::support::secs;
+use std::ops::Range;
 use std::time::Duration;
-use stratalog::{Durability, Log, Record, Timestamp};
+use stratalog::{Durability, Log, Offset, Record, Timestamp};
 
 /// Of any kind and size, with one of so many keys.
 fn record(numbers: &mut Numbers, number: u64, keys: u64) -> Record<'static> {
@@ -49,12 +53,13 @@ fn append(log: &Log, clock: &ManualClock, numbers: &mut Numbers, keys: u64) {
 fn check_segments(log: &Log, full: &Full) {
     for segment in log.segments().iter().filter(|segment| segment.records > 0) {
         let its = full.above(segment.base_offset).below(segment.end_offset);
-        let last = its.offsets().last().and_then(|offset| its.get(offset)).unwrap();
+        let time = |offset: Option<Offset>| Some(its.get(offset.unwrap()).unwrap().appended_at);
         let tombstones =
             its.offsets().filter(|offset| its.get(*offset).unwrap().record.is_tombstone());
         assert_eq!(segment.records, its.len() as u64);
         assert_eq!(segment.tombstones, tombstones.count() as u64);
-        assert_eq!(segment.last_appended_at, Some(last.appended_at));
+        assert_eq!(segment.first_appended_at, time(its.offsets().next()));
+        assert_eq!(segment.last_appended_at, time(its.offsets().last()));
     }
 }
 
@@ -63,8 +68,8 @@ fn large_frames_keep_what_stays_of_them() {
     let mut numbers = Numbers(1);
     for round in 0..24 {
         let clock = ManualClock::at(secs(1000));
+        let kept = if round % 2 == 0 { Duration::ZERO } else { Duration::from_secs(3600) };
         let site = compacting_with(Site::memory().clock(&clock), |compaction| {
-            let kept = if round % 2 == 0 { Duration::ZERO } else { Duration::from_secs(3600) };
             compaction.tombstone_retention(kept)
         });
         let log = site.open();
@@ -74,12 +79,67 @@ fn large_frames_keep_what_stays_of_them() {
             let full = Full::of(&log);
             log.compact().unwrap();
             let left = Full::of(&log);
-            let expected = full.compacted_to(log.end_offset());
-            assert_eq!(left.without_tombstones(), expected, "round {round}");
-            check_segments(&log, &left);
-            if round % 2 == 0 {
-                check_compacted(&log, &expected);
+            let last = full.last_of_each_key(log.end_offset());
+            match kept {
+                Duration::ZERO => check_compacted(&log, &last.without_tombstones()),
+                _ => assert_eq!(left, last, "round {round}"),
             }
+            check_segments(&log, &left);
+        }
+    }
+}
+
+/// Records of some 110 bytes, one by one at times of their own, in frames of 4 KiB.
+fn append_alone(log: &Log, clock: &ManualClock, numbers: Range<u64>) {
+    for number in numbers {
+        clock.advance(Duration::from_micros(10));
+        let record = Record::new(vec![b'v'; 100]).key(format!("key {number:02}"));
+        log.append_with(Durability::Buffered, record).unwrap();
+    }
+    log.roll().unwrap();
+}
+
+/// It ends inside a frame, of which the leader loses what comes next.
+#[test]
+fn a_replica_goes_on_wherever_it_ends() {
+    for end in (1..120).map(at) {
+        let clock = ManualClock::at(secs(1000));
+        let log = compacting(Site::memory().clock(&clock)).open();
+        append_alone(&log, &clock, 0..120);
+        let replica = Site::memory().open();
+        catch_up(&log, &replica, 1 << 20);
+        replica.truncate_to(end).unwrap();
+        append_alone(&log, &clock, 38..60);
+        log.compact().unwrap();
+        catch_up(&log, &replica, 1 << 20);
+        let all = Full::of(&log).above(end);
+        assert_eq!(Full::of(&replica).above(end), all, "from {end}");
+    }
+}
+
+/// It is as large as a replica takes, behind records that are gone.
+#[test]
+fn what_is_left_of_a_frame_is_not_too_large_for_a_replica() {
+    for (max_bytes, frame_bytes) in [(1 << 10, 8 << 10), (20_000, 20_000)] {
+        for records in [1, 32] {
+            let log = compacting(Site::memory()).open();
+            for _ in 0..30 {
+                log.append(Record::new(vec![b'v'; 100]).key("first")).unwrap();
+            }
+            // Flags, key and value, with their lengths.
+            let len = frame_bytes / records;
+            let value = vec![b'v'; len - if len > 16 << 10 { 8 } else { 7 }];
+            let large = |number| Record::new(&value).key(format!("{number:03}"));
+            let batch = (0..records).map(large).collect::<Vec<_>>();
+            log.append_batch_with(Durability::Written, batch).unwrap();
+            log.append(Record::new("v").key("first")).unwrap();
+            log.roll().unwrap();
+            let small = |site: Site| site.options(|options| options.max_batch_bytes(max_bytes));
+            catch_up(&log, &small(Site::memory()).open(), 1 << 20);
+            log.compact().unwrap();
+            let replica = small(Site::memory()).open();
+            catch_up(&log, &replica, 1 << 20);
+            assert_eq!(Full::of(&replica), Full::of(&log));
         }
     }
 }

@@ -1,10 +1,14 @@
 //! The space that compaction takes where giving it back takes long.
 
 use crate::support::Site;
+use crate::support::at;
 use crate::support::compaction::Full;
 use crate::support::compaction::compacting;
+use crate::support::compaction::compacting_with;
 use crate::support::space::SpaceStorage;
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use stratalog::{Durability, Log, Record};
 
@@ -50,4 +54,36 @@ fn a_run_on_a_full_disk_waits_for_the_space_that_it_gives_back() {
     assert!(disk.refused() > 0, "no output was in the way of another");
     assert_eq!(disk.used(), disk.named());
     assert_eq!(Full::of(&log), full.compacted_to(log.end_offset()));
+}
+
+/// Inputs that are deleted while the output that they go into is written.
+#[test]
+fn what_is_deleted_during_a_run_is_free_at_once() {
+    let disk = SpaceStorage::new(Duration::ZERO);
+    let (cell, most) = (Arc::new(OnceLock::<Log>::new()), Arc::new(AtomicU64::new(0)));
+    let (log, unnamed, space) = (Arc::clone(&cell), Arc::clone(&most), disk.clone());
+    let site = compacting_with(Site::over(Arc::new(disk)), |compaction| {
+        compaction.progress(move |progress| {
+            let log = log.get().unwrap();
+            // All five have been read once, and most of them again.
+            if progress.bytes_read() > 9 * SEGMENT_BYTES && log.start_offset() == at(0) {
+                log.delete_before(log.segments()[4].base_offset).unwrap();
+                log.maintain().unwrap();
+                unnamed.store(space.used() - space.named(), Ordering::Relaxed);
+            }
+            ControlFlow::Continue(())
+        })
+    });
+    let log = site.options(|options| options.segment_bytes(SEGMENT_BYTES)).open();
+    cell.set(log.clone()).unwrap();
+    let value = vec![b'v'; 64 << 10];
+    for number in 0..700 {
+        let key = if number % 14 == 0 { number.to_string() } else { "often".to_owned() };
+        log.append_with(Durability::Written, Record::new(&value).key(key)).unwrap();
+    }
+    log.roll().unwrap();
+    log.compact().unwrap();
+    let most = most.load(Ordering::Relaxed);
+    assert!(log.start_offset() > at(0), "nothing was deleted");
+    assert!(most <= SEGMENT_BYTES, "{most} bytes");
 }

@@ -85,16 +85,21 @@ impl Full {
 
     /// What compaction of all below `end` leaves, with tombstones that go at once.
     pub(crate) fn compacted_to(&self, end: Offset) -> Self {
+        let mut left = self.last_of_each_key(end);
+        left.rows.retain(|offset, row| *offset >= end || !row.record.is_tombstone());
+        left
+    }
+
+    /// Of the records below `end`, the last one of each key, and those without.
+    pub(crate) fn last_of_each_key(&self, end: Offset) -> Self {
         let mut last = BTreeMap::new();
         for (offset, key) in self.keys.range(..end) {
             last.insert(key, *offset);
         }
-        let stays = |offset: &Offset, row: &Row| {
-            let is_last = self.keys.get(offset).is_none_or(|key| last[key] == *offset);
-            is_last && !row.record.is_tombstone()
-        };
+        let is_last =
+            |offset: &Offset| self.keys.get(offset).is_none_or(|key| last[key] == *offset);
         let mut left = self.clone();
-        left.rows.retain(|offset, row| *offset >= end || stays(offset, row));
+        left.rows.retain(|offset, _| *offset >= end || is_last(offset));
         left
     }
 
