@@ -21,7 +21,8 @@ pub(super) struct Fate<'a> {
     pub(super) drops_tombstones: bool,
     /// The number of the next record that has one.
     pub(super) number: u64,
-    /// When the last record was appended that stays, of those that were looked at.
+    /// When the last record was appended that stays, or the frame that it is in, if that was taken
+    /// as it is.
     pub(super) last_at: Timestamp,
 }
 

@@ -210,7 +210,6 @@ impl Run<'_> {
         let count = self.rows.len().max(1) as u64;
         let taken = self.commit.take_segment_ids(count);
         let first = taken.ok_or_else(|| Halt::Failed(no_ids()))?;
-        self.ids = first + 1..first + count;
         let edit = |manifest: &mut Manifest| {
             manifest.next_segment_id = manifest.next_segment_id.max(first + count);
             true
@@ -218,6 +217,8 @@ impl Run<'_> {
         if !Bug::OutputIdNotUsedUp.is_on() {
             self.commit.edit_sealed(edit).map_err(Halt::Failed)?;
         }
+        // Not before: the run may go on behind an edit that was refused.
+        self.ids = first + 1..first + count;
         Ok(first)
     }
 

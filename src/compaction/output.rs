@@ -236,6 +236,12 @@ impl Output {
         })
     }
 
+    /// When the last record was appended, of those that are not in a closed frame.
+    pub(crate) fn last_at(&mut self) -> Option<Timestamp> {
+        self.date_last_frame();
+        self.open.map(|open| open.last_at)
+    }
+
     /// Finds the time of the last record there is, if it is in a frame that was taken as it is.
     fn date_last_frame(&mut self) {
         let Some(open) = self.open.as_mut().filter(|open| open.body_crc.is_some()) else { return };

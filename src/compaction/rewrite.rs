@@ -207,7 +207,7 @@ impl Run<'_> {
             self.pace.did_read(header.frame_len())?;
             self.pace.did_write(output.len() - before)?;
         }
-        Ok(fate.last_at)
+        Ok(output.last_at().map_or(fate.last_at, |at| at.max(fate.last_at)))
     }
 
     /// Shows the records of a segment one by one, until one says no; tells whether none did.

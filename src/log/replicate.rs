@@ -111,8 +111,8 @@ impl Log {
     /// see [`diverges_from`](Log::diverges_from).
     /// [`Corrupt`](crate::ErrorKind::Corrupt) for bytes that are not what a log ships, with the
     /// position in them; [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) for those of
-    /// a newer version; [`TooLarge`](crate::ErrorKind::TooLarge) for a frame over
-    /// `max_batch_bytes`. Otherwise as [`append`](Log::append).
+    /// a newer version; [`TooLarge`](crate::ErrorKind::TooLarge) for a frame that no log with the
+    /// same `max_batch_bytes` ships. Otherwise as [`append`](Log::append).
     pub fn append_frames(&self, frames: &[u8]) -> Result<Range<Offset>> {
         self.append_frames_with(self.0.durability, frames)
     }

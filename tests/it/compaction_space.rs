@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use stratalog::{Durability, Log, Record};
+use stratalog::{Durability, ErrorKind, Log, Record};
 
 /// Large enough for a thread to be worth it.
 const SEGMENT_BYTES: u64 = 9 << 20;
@@ -18,8 +18,16 @@ const SEGMENT_BYTES: u64 = 9 << 20;
 /// Sealed segments of 9 MiB of which each loses some records, and none so many that it would go
 /// with another.
 fn log_on(disk: &SpaceStorage) -> (Log, Full) {
+    filled(&site_on(disk))
+}
+
+fn site_on(disk: &SpaceStorage) -> Site {
     let site = compacting(Site::over(Arc::new(disk.clone())));
-    let log = site.options(|options| options.segment_bytes(SEGMENT_BYTES)).open();
+    site.options(|options| options.segment_bytes(SEGMENT_BYTES))
+}
+
+fn filled(site: &Site) -> (Log, Full) {
+    let log = site.open();
     let value = vec![b'v'; 64 << 10];
     for number in 0..600 {
         let key = if number % 20 == 0 { "often".to_owned() } else { number.to_string() };
@@ -47,13 +55,43 @@ fn when_a_run_is_over_the_space_of_what_it_replaced_is_free() {
 /// There is room for one output and not for two: the run waits for what it replaced.
 #[test]
 fn a_run_on_a_full_disk_waits_for_the_space_that_it_gives_back() {
-    let disk = SpaceStorage::new(Duration::from_millis(500));
+    let disk = SpaceStorage::new(Duration::from_secs(1));
     let (log, full) = log_on(&disk);
     disk.set_free(SEGMENT_BYTES + (1 << 20));
     log.compact().unwrap();
     assert!(disk.refused() > 0, "no output was in the way of another");
     assert_eq!(disk.used(), disk.named());
     assert_eq!(Full::of(&log), full.compacted_to(log.end_offset()));
+}
+
+/// Two outputs and a manifest are refused once, each as often as not with something to wait for. No
+/// id is used that the manifest does not know to be used.
+#[test]
+fn a_run_that_was_refused_space_goes_on_in_order() {
+    let mut went_on = 0;
+    for nth in 6..13 {
+        let disk = SpaceStorage::new(Duration::ZERO);
+        let site = site_on(&disk);
+        let (log, full) = filled(&site);
+        let expected = full.compacted_to(log.end_offset());
+        let last = log.segments().len() as u64;
+        // So the ids that were taken for the run are used up before it is done.
+        for id in [last + 2, last + 4] {
+            disk.refuse(&format!("-{id:08}.log"), 1);
+        }
+        disk.refuse("MANIFEST", nth);
+        match log.compact() {
+            Ok(_) => went_on += u64::from(disk.refused() == 3),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::StorageFull, "{nth}"),
+        }
+        disk.heal();
+        // As a process that is killed leaves it: a close would state all ids that were given out.
+        let killed = site.kill();
+        let log = killed.open();
+        log.compact().unwrap();
+        assert_eq!(Full::of(&log), expected, "{nth}");
+    }
+    assert!(went_on > 2, "only {went_on} runs went on behind all");
 }
 
 /// Inputs that are deleted while the output that they go into is written.

@@ -17,6 +17,8 @@ pub(crate) struct SpaceStorage {
     inner: MemoryStorage,
     names: Arc<Mutex<HashMap<PathBuf, Arc<Node>>>>,
     space: Arc<Space>,
+    /// Parts of names, and the how manieth write to such a file is refused.
+    refusals: Arc<Mutex<Vec<(String, u64)>>>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,8 @@ impl SpaceStorage {
     pub(crate) fn new(takes: Duration) -> Self {
         let figures = Figures { used: 0, most: 0, room: u64::MAX, refused: 0 };
         let space = Space { figures: Mutex::new(figures), refusal: Condvar::new(), takes };
-        Self { inner: MemoryStorage::new(), names: Arc::default(), space: Arc::new(space) }
+        let (names, refusals) = (Arc::default(), Arc::default());
+        Self { inner: MemoryStorage::new(), names, space: Arc::new(space), refusals }
     }
 
     /// How many bytes files have that are open or have a name.
@@ -73,6 +76,26 @@ impl SpaceStorage {
     pub(crate) fn set_free(&self, bytes: u64) {
         let mut figures = self.space.figures();
         figures.room = figures.used + bytes;
+    }
+
+    /// Refuses one write to a file with such a name: the first, the second, and so on.
+    pub(crate) fn refuse(&self, name: &str, nth: u64) {
+        self.refusals.lock().unwrap().push((name.to_owned(), nth));
+    }
+
+    /// Refuses nothing any more that has not come yet.
+    pub(crate) fn heal(&self) {
+        self.refusals.lock().unwrap().clear();
+    }
+
+    fn refuses(&self, path: &Path) -> bool {
+        let mut refusals = self.refusals.lock().unwrap();
+        for (name, nth) in refusals.iter_mut() {
+            *nth -= u64::from(path.to_str().unwrap().contains(&*name));
+        }
+        let before = refusals.len();
+        refusals.retain(|(_, nth)| *nth > 0);
+        refusals.len() < before
     }
 
     fn node(&self, path: &Path) -> Arc<Node> {
@@ -133,7 +156,7 @@ impl Storage for SpaceStorage {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let inner = self.inner.open(path, mode)?;
-        Ok(Arc::new(Spaced { inner, node: self.node(path) }))
+        Ok(Arc::new(Spaced { inner, node: self.node(path), path: path.into(), disk: self.clone() }))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -169,6 +192,8 @@ impl Storage for SpaceStorage {
 struct Spaced {
     inner: Arc<dyn File>,
     node: Arc<Node>,
+    path: PathBuf,
+    disk: SpaceStorage,
 }
 
 impl File for Spaced {
@@ -177,6 +202,10 @@ impl File for Spaced {
     }
 
     fn write_at(&self, buf: &[u8], position: u64) -> io::Result<usize> {
+        if self.disk.refuses(&self.path) {
+            self.node.space.figures().refused += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut len = self.node.len.lock().unwrap();
         let end = (position + buf.len() as u64).max(*len);
         self.node.set_len(&mut len, end)?;
